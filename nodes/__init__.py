@@ -1,0 +1,16 @@
+"""The nodes, and the extension that lists them to ComfyUI."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .authors_node import register_replacement
+from .guider import DeltaGuider
+from .ksampler import DeltaKSampler, DeltaKSamplerAdvanced
+from .pair import DeltaPair
+
+
+class DeltaSamplingExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        await register_replacement()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [DeltaKSampler, DeltaKSamplerAdvanced, DeltaPair, DeltaGuider]

@@ -1,0 +1,32 @@
+"""The guider, for SamplerCustomAdvanced and every other node that takes one."""
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..sampling.host.transfer import with_deltas
+from .inputs import CATEGORY, DeltaType, cfg_input, role_inputs
+
+
+class DeltaGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeltaGuider",
+            display_name="Delta Guider",
+            category=CATEGORY,
+            description="A CFG guider that adds deltas to the model's predictions. Connect it to SamplerCustomAdvanced.",
+            search_aliases=["delta sampling", "lora transfer", "cfg guider"],
+            inputs=[
+                *role_inputs("target"),
+                cfg_input("The guidance scale of the target model. The Delta Pair has its own."),
+                DeltaType.Input("delta", tooltip="What to add to the model's predictions, from a Delta Pair."),
+            ],
+            outputs=[io.Guider.Output(tooltip="The guider, for SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(cls, model, positive, negative, cfg, delta) -> io.NodeOutput:
+        guider = comfy.samplers.CFGGuider(with_deltas(model, delta))
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+        return io.NodeOutput(guider)

@@ -1,0 +1,100 @@
+"""Inputs that several nodes share, so that they read and behave alike."""
+
+import comfy.samplers
+import nodes as host_nodes
+from comfy_api.latest import io
+
+CATEGORY = f"{host_nodes.KSampler.CATEGORY}/delta sampling"
+
+# The value is a tuple of sampling.delta.Delta.
+DeltaType = io.Custom("DELTA")
+
+ROLE_TOOLTIPS = {
+    "source": {
+        "model": "The base model that the adapter was made for, without the adapter.",
+        "positive": "The prompt, encoded by the source model's own CLIP.",
+        "negative": "What to avoid, encoded by the source model's own CLIP.",
+    },
+    "adapted": {
+        "model": "The source model with its LoRA, or a fine-tune of it. The same model as source_model if only "
+        "the conditioning differs (ControlNet, another prompt).",
+        "positive": "The prompt as the adapter wants it (trigger words, ControlNet applied), encoded by the adapted "
+        "model's CLIP.",
+        "negative": "What to avoid, encoded by the adapted model's CLIP.",
+    },
+    "target": {
+        "model": "The new model that makes the picture and receives the delta.",
+        "positive": "The prompt, encoded by the target model's own CLIP.",
+        "negative": "What to avoid, encoded by the target model's own CLIP.",
+    },
+}
+
+
+def role_inputs(role: str, prefix: str = "") -> list[io.Input]:
+    """Return the model, positive and negative inputs of a role, their names begun with `prefix`."""
+    tips = ROLE_TOOLTIPS[role]
+    return [
+        io.Model.Input(f"{prefix}model", tooltip=tips["model"]),
+        io.Conditioning.Input(f"{prefix}positive", tooltip=tips["positive"]),
+        io.Conditioning.Input(f"{prefix}negative", tooltip=tips["negative"]),
+    ]
+
+
+def strength_input(name: str) -> io.Input:
+    return io.Float.Input(
+        name,
+        default=1.0,
+        min=-10.0,
+        max=10.0,
+        step=0.05,
+        tooltip="How much of the delta is added. 1 is the adapter's full effect, 0 none at no cost, negative values "
+        "push away from it.",
+    )
+
+
+def cfg_input(tooltip: str) -> io.Input:
+    return io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=tooltip)
+
+
+def seed_input(name: str) -> io.Input:
+    return io.Int.Input(
+        name,
+        default=0,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=True,
+        tooltip="The seed of the noise. The same seed gives the same picture as in a KSampler.",
+    )
+
+
+def steps_input() -> io.Input:
+    return io.Int.Input(
+        "steps",
+        default=20,
+        min=1,
+        max=10000,
+        tooltip="The number of denoising steps. Each step runs all three models.",
+    )
+
+
+def sampler_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "sampler_name",
+            options=comfy.samplers.KSampler.SAMPLERS,
+            tooltip="Any sampler of this ComfyUI. It samples the target model; the delta works with all of them.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=comfy.samplers.KSampler.SCHEDULERS,
+            tooltip="How the noise is spread over the steps. It follows the target model.",
+        ),
+    ]
+
+
+def latent_input() -> io.Input:
+    return io.Latent.Input(
+        "latent_image",
+        tooltip="The latent to denoise, as for a KSampler: empty, or an encoded image, with or without a noise mask. "
+        "It belongs to the target model.",
+    )

@@ -1,0 +1,140 @@
+"""Opening a branch: the host prepares it, then hands it over instead of sampling it."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.hooks
+import comfy.model_patcher
+import comfy.patcher_extension
+import comfy.sampler_helpers
+import comfy.samplers
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..delta import Branch
+from .checks import explained
+from .weights import lent, needs_own_weights, own_weights, with_hooks_first
+
+KEY = "delta_sampling"
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What a run was started with, in the words of `CFGGuider.sample`."""
+
+    noise: Any
+    latent_image: Any
+    sigmas: Tensor
+    denoise_mask: Any
+    seed: int | None
+
+
+@dataclass(eq=False)
+class OpenBranch:
+    """A branch of one run. `open` makes it ready; until the run ends it then predicts."""
+
+    role: str
+    branch: Branch
+    patcher: ModelPatcher
+    owner: ModelPatcher
+    guider: comfy.samplers.CFGGuider = field(init=False)
+    model_options: dict = field(init=False)
+    seed: int | None = field(init=False)
+
+    def __post_init__(self):
+        self.patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _already_loaded)
+        self.guider = comfy.samplers.CFGGuider(self.patcher)
+        self.guider.set_conds(self.branch.positive, self.branch.negative)
+        self.guider.set_cfg(self.branch.cfg)
+
+    def models(self) -> list[ModelPatcher]:
+        """Return all that the host has to load for this branch."""
+        extra, _ = comfy.sampler_helpers.get_additional_models(self.guider.original_conds, self.patcher.model_dtype())
+        own = [self.patcher] if self.patcher is self.owner else []
+        return own + extra + self.patcher.get_nested_additional_models()
+
+    def open(self, run: RunInput, then: Callable[[], Any]) -> Any:
+        """Return `then()`, called while this branch is open. The module has to be loaded."""
+        hooked = self.patcher is not self.owner and needs_own_weights(self.patcher, self.owner)
+        if hooked:
+            self._hook_weights()
+        result = None
+
+        def prepared(model_options):
+            nonlocal result
+            self.model_options = model_options
+            self.seed = run.seed
+            if hooked:
+                # With one hook group the host would compute the weights anew at every call.
+                self.patcher.set_hook_mode(comfy.hooks.EnumHookMode.MaxSpeed)
+            preparing.close()
+            result = then()
+
+        with ExitStack() as preparing:
+            preparing.enter_context(explained(self.role, self.guider))
+            preparing.enter_context(lent(self.patcher, self.owner))
+            self.guider.sample(
+                run.noise,
+                run.latent_image,
+                _Handoff(prepared),
+                run.sigmas,
+                denoise_mask=run.denoise_mask,
+                disable_pbar=True,
+                seed=run.seed,
+            )
+        return result
+
+    def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Return the denoised prediction at `x`, and its unconditional part if asked for.
+
+        `x` is the noisy latent [B, C, ...], `sigma` [B] the noise level.
+        """
+        options = self.model_options
+        uncond = None
+
+        def keep_uncond(args):
+            nonlocal uncond
+            uncond = args["uncond_denoised"]
+            return args["denoised"]
+
+        if with_uncond:
+            options = comfy.model_patcher.set_model_options_post_cfg_function(
+                options.copy(), keep_uncond, disable_cfg1_optimization=True
+            )
+        device = self.patcher.load_device
+        with explained(self.role, self.guider), lent(self.patcher, self.owner):
+            denoised = self.guider(x.to(device), sigma.to(device), model_options=options, seed=self.seed)
+        return denoised.to(x.device), None if uncond is None else uncond.to(x.device)
+
+    def _hook_weights(self):
+        hooks = own_weights(self.patcher, self.owner)
+        self.guider.set_conds(
+            with_hooks_first(self.branch.positive, hooks), with_hooks_first(self.branch.negative, hooks)
+        )
+
+
+def open_all(branches: list[OpenBranch], run: RunInput, then: Callable[[], Any]) -> Any:
+    """Return `then()`, called while all of `branches` are open."""
+    if not branches:
+        return then()
+    first, *rest = branches
+    return first.open(run, lambda: open_all(rest, run, then))
+
+
+class _Handoff(comfy.samplers.Sampler):
+    """A sampler that samples nothing: it passes on the model options the host has prepared."""
+
+    def __init__(self, prepared: Callable[[dict], None]):
+        self.prepared = prepared
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, *args, **kwargs):
+        self.prepared(extra_args["model_options"])
+        return noise
+
+
+def _already_loaded(executor, model, noise_shape, conds, *args, **kwargs):
+    """Prepare a branch without a second request to the memory manager: the target's covered it."""
+    models, _ = comfy.sampler_helpers.get_additional_models(conds, model.model_dtype())
+    return model.model, conds, models
