@@ -1,0 +1,59 @@
+"""The method's arithmetic, without a host."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sampling.checks import DeltaError, require_finite, step_of
+from sampling.delta import add_delta
+
+strengths = st.floats(-10, 10, width=32)
+seeds = st.integers(0, 2**32)
+
+
+def predictions(seed: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, 4, 3, 5, generator=generator) for _ in range(3)]
+
+
+@given(seeds, strengths)
+def test_an_adapter_that_changes_nothing_leaves_the_target_bit_for_bit(seed, strength):
+    target, source, _ = predictions(seed)
+    assert torch.equal(add_delta(target, source, source, strength), target)
+
+
+@given(seeds)
+def test_strength_one_on_the_source_itself_gives_the_adapted(seed):
+    _, source, adapted = predictions(seed)
+    torch.testing.assert_close(add_delta(source, adapted, source, 1.0), adapted)
+
+
+@given(seeds, strengths)
+def test_two_halves_of_a_delta_are_the_whole_and_its_negative_cancels_it(seed, strength):
+    target, source, adapted = predictions(seed)
+    whole = add_delta(target, adapted, source, strength)
+    half = add_delta(target, adapted, source, strength / 2)
+    torch.testing.assert_close(add_delta(half, adapted, source, strength / 2), whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(add_delta(whole, adapted, source, -strength), target, rtol=1e-4, atol=1e-4)
+
+
+SIGMAS = torch.tensor([14.6, 7.0, 2.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(("sigma", "step"), [(14.6, 1), (10.0, 1), (7.0, 2), (3.0, 2), (0.5, 4), (0.1, 4), (99.0, 1)])
+def test_the_step_is_the_one_whose_noise_level_was_reached(sigma, step):
+    assert step_of(sigma, SIGMAS) == step
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_prediction_that_is_not_finite_is_named(bad):
+    broken = torch.zeros(1, 4, 2, 2)
+    broken[0, 1, 0, 0] = bad
+    fine = torch.zeros(1, 4, 2, 2)
+    with pytest.raises(DeltaError, match=r"adapted model returned 1 values of 16.*step 3 of 4 \(sigma 2\)"):
+        require_finite({"target": fine, "adapted": broken, "source": broken}, 2.0, SIGMAS)
+
+
+def test_finite_predictions_pass():
+    require_finite({"target": torch.zeros(2), "adapted": torch.ones(2)}, 2.0, SIGMAS)
