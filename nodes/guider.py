@@ -14,7 +14,7 @@ class DeltaGuider(io.ComfyNode):
             node_id="DeltaGuider",
             display_name="Delta Guider",
             category=CATEGORY,
-            description="A CFG guider that adds deltas to the model's predictions. Connect it to SamplerCustomAdvanced.",
+            description="A CFG guider that adds deltas to the model's predictions. For SamplerCustomAdvanced.",
             search_aliases=["delta sampling", "lora transfer", "cfg guider"],
             inputs=[
                 *role_inputs("target"),

@@ -13,8 +13,8 @@ class DeltaPair(io.ComfyNode):
             node_id="DeltaPair",
             display_name="Delta Pair",
             category=CATEGORY,
-            description="A delta: what the adapted model predicts beyond the source model. Give it to a Delta Guider or "
-            "a Delta KSampler (Advanced).",
+            description="A delta: what the adapted model predicts beyond the source model. Give it to a Delta Guider "
+            "or a Delta KSampler (Advanced).",
             search_aliases=["delta sampling", "lora transfer", "adapter transfer"],
             inputs=[
                 *role_inputs("source", "source_"),

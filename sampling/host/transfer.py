@@ -32,18 +32,12 @@ def with_deltas(target: ModelPatcher, deltas: Sequence[Delta]) -> ModelPatcher:
         return target
     check_models(target, deltas)
 
-    def start_run(
-        executor, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None, **kwargs
-    ):
+    def start_run(executor, *args, **kwargs):
         guider = executor.class_obj
-        shapes = kwargs.get("latent_shapes") or []
-        started_with = RunInput(
-            _unpacked(noise, shapes), _unpacked(latent_image, shapes), sigmas, _unpacked_mask(denoise_mask, shapes), seed
-        )
-        run = _Run(guider, deltas, started_with)
+        run = _Run(guider, deltas, _run_input(*args, **kwargs))
         for kind, wrapper in run.wrappers().items():
             add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
+        return executor(*args, **kwargs)
 
     model = target.clone()
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, start_run)
@@ -87,7 +81,7 @@ class _Run:
     def sample_with_branches(self, executor, *args, **kwargs):
         return open_all(self.branches, self.started_with, lambda: executor(*args, **kwargs))
 
-    def predict(self, executor, x, timestep, model_options={}, seed=None, **kwargs):
+    def predict(self, executor, x, timestep, model_options, seed=None, **kwargs):
         """Return the target's denoised prediction plus all deltas, at the latent x [B, C, ...]."""
         post_cfg = model_options.get("sampler_post_cfg_function", [])
         by_sampler = post_cfg[self.post_cfg_before_sampler :]
@@ -118,17 +112,27 @@ def _seeing_uncond(function: Callable[[dict], Tensor], change: Callable[[Tensor]
     return lambda args: function({**args, "uncond_denoised": change(args["uncond_denoised"])})
 
 
-def _unpacked(latent: Tensor, shapes: Sequence) -> Any:
-    """Return a latent as a guider is given it: nested if the host packed several into one."""
-    if len(shapes) <= 1:
-        return latent
-    return comfy.nested_tensor.NestedTensor(comfy.utils.unpack_latents(latent, shapes))
+def _run_input(
+    noise,
+    latent_image,
+    sampler,
+    sigmas,
+    denoise_mask=None,
+    callback=None,
+    disable_pbar=False,
+    seed=None,
+    latent_shapes=(),
+    **kwargs,
+) -> RunInput:
+    """Return, from the arguments of `outer_sample`, what was asked for before the host packed and repeated it."""
+    # A mask is repeated over the channels of its latent: one of them says it all.
+    if len(latent_shapes) <= 1:
+        mask = None if denoise_mask is None else denoise_mask[:, :1]
+        return RunInput(noise, latent_image, sigmas, mask, seed)
 
+    def nested(packed: Tensor, channels: slice = slice(None)) -> comfy.nested_tensor.NestedTensor:
+        parts = comfy.utils.unpack_latents(packed, latent_shapes)
+        return comfy.nested_tensor.NestedTensor([part[:, channels] for part in parts])
 
-def _unpacked_mask(mask: Tensor | None, shapes: Sequence) -> Any:
-    """As `_unpacked`. The host has repeated each mask over the latent's channels: keep one."""
-    if mask is None:
-        return None
-    if len(shapes) <= 1:
-        return mask[:, :1]
-    return comfy.nested_tensor.NestedTensor([m[:, :1] for m in comfy.utils.unpack_latents(mask, shapes)])
+    mask = None if denoise_mask is None else nested(denoise_mask, slice(1))
+    return RunInput(nested(noise), nested(latent_image), sigmas, mask, seed)

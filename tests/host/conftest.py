@@ -9,7 +9,7 @@ import torch
 from tests.conftest import HOST, PACK
 
 sys.path.insert(0, str(HOST))
-from comfy.cli_args import args  # noqa: E402
+from comfy.cli_args import args
 
 args.cpu = True
 torch.set_num_threads(1)

@@ -12,7 +12,19 @@ import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.model_patcher import ModelPatcher
 
-from .tiny import CPU, advanced_sampler, delta_ksampler, image_latent, ksampler, latent, model, pair, randomise, relative_error, with_lora
+from .tiny import (
+    CPU,
+    advanced_sampler,
+    delta_ksampler,
+    image_latent,
+    ksampler,
+    latent,
+    model,
+    pair,
+    randomise,
+    relative_error,
+    with_lora,
+)
 
 SAMPLERS = ["euler", "dpmpp_2m_sde", "ddim", "uni_pc"]
 MASK = torch.zeros(1, 1, 64, 64)

@@ -1,0 +1,89 @@
+"""The public contract: node ids, input names and their order, and what a user reads on them."""
+
+import comfy.samplers
+import nodes as host_nodes
+import pytest
+
+ROLE_INPUTS = [
+    f"{role}_{part}" for role in ("source", "adapted", "target") for part in ("model", "positive", "negative")
+]
+CONTRACT = {
+    "DeltaKSampler": (
+        [
+            *ROLE_INPUTS,
+            "delta_strength",
+            "seed",
+            "steps",
+            "cfg",
+            "sampler_name",
+            "scheduler",
+            "latent_image",
+            "denoise",
+        ],
+        ["LATENT"],
+    ),
+    "DeltaPair": ([*ROLE_INPUTS[:6], "cfg", "strength", "delta"], ["DELTA"]),
+    "DeltaGuider": (["model", "positive", "negative", "cfg", "delta"], ["GUIDER"]),
+    "DeltaKSamplerAdvanced": (
+        [
+            "model",
+            "positive",
+            "negative",
+            "delta",
+            "add_noise",
+            "noise_seed",
+            "steps",
+            "cfg",
+            "sampler_name",
+            "scheduler",
+            "latent_image",
+            "start_at_step",
+            "end_at_step",
+            "return_with_leftover_noise",
+        ],
+        ["LATENT"],
+    ),
+}
+
+
+@pytest.fixture(params=CONTRACT)
+def schema(request):
+    return host_nodes.NODE_CLASS_MAPPINGS[request.param].GET_SCHEMA()
+
+
+def test_ids_inputs_and_order(schema):
+    inputs, outputs = CONTRACT[schema.node_id]
+    assert [each.id for each in schema.inputs] == inputs
+    assert [each.get_io_type() for each in schema.outputs] == outputs
+
+
+def test_everything_is_explained(schema):
+    assert schema.display_name.startswith("Delta ")
+    assert len(schema.description) > 40
+    assert schema.search_aliases
+    assert schema.category.startswith(host_nodes.KSampler.CATEGORY)
+    for part in [*schema.inputs, *schema.outputs]:
+        assert part.tooltip and part.tooltip.endswith("."), f"{schema.node_id} {part.id} has no tooltip"
+
+
+def test_defaults_and_ranges():
+    def inputs(node):
+        return {each.id: each for each in host_nodes.NODE_CLASS_MAPPINGS[node].GET_SCHEMA().inputs}
+
+    for node, name in (("DeltaKSampler", "delta_strength"), ("DeltaPair", "strength")):
+        strength = inputs(node)[name]
+        assert (strength.default, strength.min, strength.max, strength.step) == (1.0, -10.0, 10.0, 0.05)
+    for node in CONTRACT:
+        assert inputs(node)["cfg"].default == 7.0
+    assert inputs("DeltaKSampler")["steps"].default == 20
+    assert inputs("DeltaKSampler")["denoise"].default == 1.0
+    assert inputs("DeltaPair")["delta"].optional
+
+
+def test_the_lists_are_the_hosts_live_ones():
+    """A pack that adds a sampler to the host's list adds it to ours."""
+    for node in ("DeltaKSampler", "DeltaKSamplerAdvanced"):
+        options = {each.id: each.options for each in host_nodes.NODE_CLASS_MAPPINGS[node].GET_SCHEMA().inputs
+                   if hasattr(each, "options")}  # fmt: skip
+        assert options["sampler_name"] is comfy.samplers.KSampler.SAMPLERS
+        assert options["scheduler"] is comfy.samplers.KSampler.SCHEDULERS
