@@ -1,27 +1,23 @@
-"""Finds ComfyUI for the tests that need it, and says so loudly where there is none."""
+"""Says loudly which tests did not run where there is no ComfyUI."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-PACK = Path(__file__).resolve().parent.parent
-HOST = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
-NEEDS_HOST = ("host", "server")
+from lab.host import find_host
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    if (HOST / "main.py").exists():
-        return None
-    return True if collection_path.parent.name in NEEDS_HOST and collection_path.suffix == ".py" else None
+    return True if find_host() is None and collection_path.name == "host" else None
 
 
 def pytest_sessionstart() -> None:
-    if os.environ.get("REQUIRE_COMFYUI") == "1" and not (HOST / "main.py").exists():
-        pytest.exit(f"REQUIRE_COMFYUI=1, and there is no ComfyUI at {HOST} (set COMFYUI_PATH)", returncode=1)
+    if os.environ.get("REQUIRE_COMFYUI") == "1" and find_host() is None:
+        pytest.exit("REQUIRE_COMFYUI=1, and there is no ComfyUI (set COMFYUI_PATH, or run `make host`)", returncode=1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not (HOST / "main.py").exists():
+    if find_host() is None:
         terminalreporter.section("SKIPPED: every test that needs ComfyUI", sep="!")
-        terminalreporter.line(f"There is no ComfyUI at {HOST}. Set COMFYUI_PATH, or run `make host`.")
+        terminalreporter.line("No ComfyUI was found. Set COMFYUI_PATH to one, or run `make host` to install it.")

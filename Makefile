@@ -1,0 +1,51 @@
+# make demo    the picture: what a style fine-tune of an old model does on a new one
+# make test    all tests (REQUIRE_COMFYUI=1: fail, not skip, where there is no ComfyUI)
+# make bench   what the pack costs
+# make host    look for ComfyUI, install it with comfy-cli where it is missing
+# make lint    ruff
+
+# ComfyUI is looked for here; the default is comfy-cli's default workspace.
+export COMFYUI_PATH ?= $(HOME)/comfy/ComfyUI
+COMFYUI_VERSION := 0.33.0
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+UV := $(or $(shell command -v uv),$(VENV)/uv/bin/uv)
+REQUIREMENTS = $(wildcard $(COMFYUI_PATH)/requirements.txt)
+# The threads of PyTorch and the lab's small models get in each other's way on few cores.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.PHONY: demo test bench host lint setup
+
+demo: setup
+	@$(PYTHON) -m lab.demo
+
+test: setup
+	$(ONE_THREAD) $(PYTHON) -m pytest tests/unit
+	$(ONE_THREAD) $(PYTHON) -m pytest tests/host
+
+bench: setup
+	$(ONE_THREAD) $(PYTHON) -m benchmarks.overhead
+
+lint: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+# An environment with what ComfyUI requires and what the tests and the demo add to it.
+setup: $(UV) host
+	@test -x $(PYTHON) || $(UV) venv --quiet --allow-existing $(VENV)
+	@$(UV) pip install --quiet --python $(PYTHON) --group dev $(addprefix -r ,$(REQUIREMENTS))
+
+# Not fatal here: demo and test say what they do without a host.
+host: $(UV)
+	@test -f "$(COMFYUI_PATH)/main.py" || { \
+		echo "No ComfyUI at $(COMFYUI_PATH): installing $(COMFYUI_VERSION) there with comfy-cli."; \
+		$(UV) tool run --from "$$(sed -n 's/^host = \["\(.*\)"\]/\1/p' pyproject.toml)" comfy \
+			--skip-prompt --workspace "$(COMFYUI_PATH)" install --version $(COMFYUI_VERSION) \
+			--cpu --skip-manager --skip-torch-or-directml --skip-requirement \
+		|| echo "ComfyUI could not be installed; going on without it."; }
+
+# Only where there is no uv on the PATH.
+$(VENV)/uv/bin/uv:
+	python3 -m venv $(VENV)/uv
+	$(VENV)/uv/bin/pip install --quiet uv

@@ -1,0 +1,1 @@
+"""What the pack costs: each benchmark measures both sides in one run and writes its table here."""

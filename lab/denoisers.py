@@ -1,0 +1,170 @@
+"""The two architectures of the family: SourceNet (small, eps) and TargetNet (larger, v, with attention).
+
+Both are called as net(x, t, context): x [B,4,H,W] scaled to unit variance,
+H and W multiples of 4; t [B] float timesteps 0..999; context [B,1,6] with the
+one-hot class name, or zeros for the empty prompt.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from . import diffusion
+
+NAMES = 6
+CHANNELS = 4
+
+
+def waves(t, size):
+    """Sines and cosines of the timestep."""
+    rates = torch.exp(-math.log(2000) * torch.arange(size // 2, device=t.device) / (size // 2 - 1))
+    angle = t.float()[:, None] * rates[None]
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
+class Conditioning(nn.Module):
+    """One vector from timestep and class name.
+
+    The name layer has no bias and starts at zero: a name that was never
+    trained keeps its zero column and acts exactly as the empty prompt.
+    """
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+        self.time = nn.Sequential(nn.Linear(64, size), nn.SiLU(), nn.Linear(size, size))
+        self.name = nn.Linear(NAMES, size, bias=False)
+        nn.init.zeros_(self.name.weight)
+
+    def forward(self, t, context):
+        kind = self.name.weight.dtype
+        time = self.time(waves(t, 64).to(kind))
+        return F.silu(time + self.name(context.to(kind).mean(1)))
+
+
+class Block(nn.Module):
+    """Residual block of two convolutions. `film` conditions by scale and shift, otherwise by shift alone."""
+
+    def __init__(self, before, after, condition, film):
+        super().__init__()
+        self.film = film
+        self.norm1, self.conv1 = nn.GroupNorm(8, before), nn.Conv2d(before, after, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, after), nn.Conv2d(after, after, 3, padding=1)
+        self.condition = nn.Linear(condition, after * (2 if film else 1))
+        self.skip = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x, condition):
+        h = self.conv1(F.silu(self.norm1(x)))
+        extra = self.condition(condition)[:, :, None, None]
+        if self.film:
+            scale, shift = extra.chunk(2, 1)
+            h = self.norm2(h) * (1 + scale) + shift
+        else:
+            h = self.norm2(h + extra)
+        return self.skip(x) + self.conv2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Self-attention over all places, added to its input."""
+
+    def __init__(self, width, heads=4):
+        super().__init__()
+        self.heads, self.norm = heads, nn.GroupNorm(8, width)
+        self.qkv, self.out = nn.Conv2d(width, 3 * width, 1), nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(3, 4).unbind(1)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(mixed.transpose(2, 3).reshape(b, c, h, w))
+
+
+class SourceNet(nn.Module):
+    """The old base: a plain two-level U-Net that predicts eps."""
+
+    prediction = "eps"
+
+    def __init__(self, wide=64, deep=112, condition=128):
+        super().__init__()
+        self.condition = Conditioning(condition)
+
+        def block(before, after):
+            return Block(before, after, condition, film=False)
+
+        self.enter = nn.Conv2d(CHANNELS, wide, 3, padding=1)
+        self.outer_in = block(wide, wide)
+        self.down = nn.Conv2d(wide, deep, 3, stride=2, padding=1)
+        self.inner = nn.ModuleList([block(deep, deep), block(deep, deep)])
+        self.up = nn.Conv2d(deep, wide, 1)
+        self.outer_out = nn.ModuleList([block(2 * wide, wide), block(wide, wide)])
+        self.leave_norm, self.leave = nn.GroupNorm(8, wide), nn.Conv2d(wide, CHANNELS, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x, t, context):
+        condition = self.condition(t, context)
+        h = self.enter(x.to(self.enter.weight.dtype))
+        h = skip = self.outer_in(h, condition)
+        h = self.down(h)
+        for block in self.inner:
+            h = block(h, condition)
+        h = F.interpolate(self.up(h), scale_factor=2.0, mode="nearest")
+        h = torch.cat([h, skip], 1)
+        for block in self.outer_out:
+            h = block(h, condition)
+        h = self.leave(F.silu(self.leave_norm(h))).float()
+        # At high noise eps is nearly x itself, and sigma magnifies every error of
+        # eps in the denoised picture. So x passes by the network, which adds a
+        # share that shrinks with the noise. What leaves is eps all the same.
+        sigma = diffusion.sigma_of_t(t)[:, None, None, None]
+        eps = (sigma * x.float() + h) / (1 + sigma * sigma).sqrt()
+        return eps.to(x.dtype)
+
+
+class TargetNet(nn.Module):
+    """The new base: a three-level U-Net with attention and scale-and-shift conditioning that predicts v."""
+
+    prediction = "v"
+
+    def __init__(self, wide=64, mid=128, deep=160, condition=192):
+        super().__init__()
+        self.condition = Conditioning(condition)
+
+        def block(before, after):
+            return Block(before, after, condition, film=True)
+
+        self.enter = nn.Conv2d(CHANNELS, wide, 3, padding=1)
+        self.wide_in = block(wide, wide)
+        self.down1 = nn.Conv2d(wide, mid, 3, stride=2, padding=1)
+        self.mid_in, self.mid_look = block(mid, mid), Attention(mid)
+        self.down2 = nn.Conv2d(mid, deep, 3, stride=2, padding=1)
+        self.deep, self.deep_look = block(deep, deep), Attention(deep)
+        self.mid_out, self.mid_look_out = block(deep + mid, mid), Attention(mid)
+        self.up = nn.Conv2d(mid, wide, 1)
+        self.wide_out = nn.ModuleList([block(2 * wide, wide), block(wide, wide)])
+        self.leave_norm, self.leave = nn.GroupNorm(8, wide), nn.Conv2d(wide, CHANNELS, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x, t, context):
+        condition = self.condition(t, context)
+        wide = self.wide_in(self.enter(x.to(self.enter.weight.dtype)), condition)
+        mid = self.mid_look(self.mid_in(self.down1(wide), condition))
+        h = self.deep_look(self.deep(self.down2(mid), condition))
+        h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), mid], 1)
+        h = self.mid_look_out(self.mid_out(h, condition))
+        h = torch.cat([F.interpolate(self.up(h), scale_factor=2.0, mode="nearest"), wide], 1)
+        for block in self.wide_out:
+            h = block(h, condition)
+        return self.leave(F.silu(self.leave_norm(h))).to(x.dtype)
+
+
+# The members of the family: bases and what was fine-tuned from them.
+NETS = {
+    "source": SourceNet,
+    "adapted": SourceNet,
+    "target": TargetNet,
+    "oracle": TargetNet,
+}

@@ -1,0 +1,35 @@
+"""Finding ComfyUI, and having it in this process."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LAB = REPOSITORY / "lab"
+
+
+def find_host() -> Path | None:
+    """Return ComfyUI's folder: $COMFYUI_PATH, or comfy-cli's default, or None."""
+    path = Path(os.environ.get("COMFYUI_PATH") or Path.home() / "comfy" / "ComfyUI")
+    return path if (path / "main.py").exists() else None
+
+
+def load_host(*packs: Path) -> None:
+    """Make ComfyUI importable, on the CPU, with its own nodes and those of `packs` loaded as it loads them."""
+    sys.path.insert(0, str(find_host()))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    import nodes
+    import server
+
+    async def load() -> None:
+        # The server comes first, as in ComfyUI: a node of the pack registers with it.
+        server.PromptServer(asyncio.get_running_loop())
+        await nodes.init_builtin_extra_nodes()
+        for pack in packs:
+            if not await nodes.load_custom_node(str(pack)):
+                raise RuntimeError(f"ComfyUI could not load {pack}; its log says why")
+
+    asyncio.run(load())

@@ -1,0 +1,107 @@
+"""The lab's models as models of ComfyUI, with nodes to load them, prompt them and decode their latents."""
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models_base
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+from . import denoisers, shapes, train
+
+KINDS = {"eps": comfy.model_base.ModelType.EPS, "v": comfy.model_base.ModelType.V_PREDICTION}
+CATEGORY = "delta sampling lab"
+
+
+class LabLatents(comfy.latent_formats.LatentFormat):
+    """The lab autoencoder's latents: unit variance, 4 channels; its linear preview serves the host's."""
+
+    def __init__(self):
+        preview = train.load_autoencoder().preview
+        self.latent_rgb_factors = preview.weight[:, :, 0, 0].T.tolist()
+        self.latent_rgb_factors_bias = preview.bias.tolist()
+
+
+class LabFamily(comfy.supported_models_base.BASE):
+    latent_format = LabLatents
+
+
+class HostedNet(torch.nn.Module):
+    """A lab network behind the call that the host makes."""
+
+    def __init__(self, name, dtype, device=None, operations=None, **unet_config):
+        super().__init__()
+        self.dtype = dtype
+        self.net = train.load(name, denoisers.NETS[name]())
+
+    def forward(self, x, timesteps, context=None, **kwargs):
+        return self.net(x, timesteps, context)
+
+
+def hosted(name: str) -> comfy.model_patcher.ModelPatcher:
+    """Return the lab model `name` as a MODEL."""
+    config = LabFamily({"name": name, "dtype": torch.float32, "context_dim": len(shapes.CLASSES)})
+    device = comfy.model_management.get_torch_device()
+    offload = comfy.model_management.unet_offload_device()
+    model = comfy.model_base.BaseModel(
+        config, KINDS[denoisers.NETS[name].prediction], device=offload, unet_model=HostedNet
+    )
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+class LabModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LabModel",
+            display_name="Lab Model",
+            category=CATEGORY,
+            inputs=[io.Combo.Input("name", options=list(denoisers.NETS))],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, name):
+        return io.NodeOutput(hosted(name))
+
+
+class LabPrompt(io.ComfyNode):
+    """One class name a picture of the batch, each `copies` times; an empty text is the empty prompt."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LabPrompt",
+            display_name="Lab Prompt",
+            category=CATEGORY,
+            inputs=[io.String.Input("names", default="circle"), io.Int.Input("copies", default=1, min=1)],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, names, copies):
+        labels = [shapes.CLASSES.index(name.strip()) if name.strip() else shapes.UNNAMED for name in names.split(",")]
+        return io.NodeOutput([[train.one_hot(torch.tensor(labels).repeat_interleave(copies)), {}]])
+
+
+class LabDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LabDecode",
+            display_name="Lab Decode",
+            category=CATEGORY,
+            inputs=[io.Latent.Input("samples")],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, samples):
+        picture = train.load_autoencoder().decode(samples["samples"].float())
+        return io.NodeOutput((picture.clamp(-1, 1) / 2 + 0.5).movedim(1, -1))
+
+
+class LabExtension(ComfyExtension):
+    async def get_node_list(self):
+        return [LabModel, LabPrompt, LabDecode]

@@ -1,0 +1,62 @@
+"""The comparison picture: models side by side, rows of samples that share their noise."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from . import judge, shapes
+
+
+def scores(network, pictures, labels) -> dict[str, float]:
+    """Return the style score and the class score of pictures [n, 3, H, W] in -1..1."""
+    return {"style": judge.style_score(network, pictures), "class": judge.class_score(network, pictures, labels)}
+
+
+def draw(
+    path: Path,
+    columns: Mapping[str, np.ndarray],
+    labels: Sequence[int],
+    scored: Mapping[str, Mapping[str, dict[str, float]]],
+    title: str,
+    shown: int = 4,
+) -> None:
+    """Save one labelled PNG.
+
+    `columns` maps a model's name to its pictures [n, H, W, 3] (uint8), one for each of `labels`.
+    `scored` maps a group of classes to the scores of each column in it. `shown` samples of each
+    class are drawn.
+    """
+    labels = np.asarray(labels)
+    figure, axes = plt.subplots(
+        len(shapes.CLASSES),
+        len(columns),
+        figsize=(3.3 * len(columns), 6.6),
+        gridspec_kw={"wspace": 0.04, "hspace": 0.05},
+    )
+    for row, name in enumerate(shapes.CLASSES):
+        chosen = np.flatnonzero(labels == row)[:shown]
+        for axis, pictures in zip(axes[row], columns.values(), strict=True):
+            axis.imshow(np.concatenate(list(pictures[chosen]), axis=1))
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        colour = "black" if row in shapes.SEEN else "firebrick"
+        axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", color=colour, fontsize=11)
+    for axis, column in zip(axes[0], columns, strict=True):
+        lines = [
+            f"{group}: style {by_column[column]['style']:.2f}, class {by_column[column]['class']:.2f}"
+            for group, by_column in scored.items()
+        ]
+        axis.set_title("\n".join([rf"$\bf{{{column.replace(' ', '~')}}}$", *lines]), fontsize=9)
+    figure.suptitle(title, fontsize=12, y=1.04)
+    figure.text(
+        0.5, 0.07, "Red: names that source and adapted have never met. Each row's samples share their noise.",
+        ha="center", fontsize=9, color="dimgray",
+    )  # fmt: skip
+    figure.savefig(path, dpi=130, bbox_inches="tight")
+    plt.close(figure)

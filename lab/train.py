@@ -1,0 +1,257 @@
+"""Trains the family: python -m lab.train autoencoder|source|adapted|target|oracle|judge|all
+
+Weights land in lab/weights/<name>.safetensors (float16, metadata says how they came to be).
+"""
+
+import argparse
+import copy
+import math
+import pathlib
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from . import autoencoder, denoisers, diffusion, judge, shapes
+
+WEIGHTS = pathlib.Path(__file__).parent / "weights"
+CPU_TYPE = torch.bfloat16  # arithmetic of the convolutions during training; weights stay float32
+
+
+def save(name, model, **facts):
+    """Writes the weights in float16 with facts about the training as metadata."""
+    WEIGHTS.mkdir(exist_ok=True)
+    state = {k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items()}
+    save_file(state, WEIGHTS / f"{name}.safetensors", metadata={k: str(v) for k, v in facts.items()})
+
+
+def load(name, model):
+    """Fills the model with stored weights, in float32, ready for use."""
+    state = load_file(WEIGHTS / f"{name}.safetensors")
+    model.load_state_dict({k: v.float() for k, v in state.items()})
+    return model.eval().requires_grad_(False)
+
+
+def load_autoencoder():
+    """The trained autoencoder, normalisation already folded in."""
+    model = autoencoder.AutoEncoder()
+    model.norm = torch.nn.Identity()
+    return load("autoencoder", model)
+
+
+class Average:
+    """Exponential moving average of a model's weights."""
+
+    def __init__(self, model, decay=0.999):
+        self.model, self.decay, self.count = copy.deepcopy(model).requires_grad_(False), decay, 0
+
+    @torch.no_grad()
+    def update(self, model):
+        self.count += 1
+        # A short memory at first, so that the random start is forgotten.
+        decay = min(self.decay, self.count / (self.count + 10))
+        ours, theirs = self.model.state_dict(), model.state_dict()
+        for key, value in theirs.items():
+            if value.is_floating_point():
+                ours[key].lerp_(value, 1 - decay)
+
+
+def optimise(model, loss_of_step, steps, rate, title, decay=0.999, spared=(), keep=None):
+    """Runs AdamW with a warm-up and a cosine decay; returns the averaged model.
+
+    Parameters whose name contains a word of `spared` get no weight decay.
+    `keep(model, step)` is called with the averaged model every 1000 steps.
+    """
+
+    def is_spared(name):
+        return any(word in name for word in spared)
+
+    groups = [
+        {"params": [p for n, p in model.named_parameters() if is_spared(n) == flag], "weight_decay": decayed}
+        for flag, decayed in ((False, 0.01), (True, 0.0))
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+    warm = 100
+
+    def factor(k):
+        return min((k + 1) / warm, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * k / steps)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    average, bar, shown = Average(model, decay), tqdm(range(steps), title, mininterval=10, ascii=True), None
+    for step in bar:
+        value = loss_of_step(model, step)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        schedule.step()
+        average.update(model)
+        shown = value.item() if shown is None else 0.99 * shown + 0.01 * value.item()
+        bar.set_postfix_str(f"loss {shown:.4f}", refresh=False)
+        if keep and (step + 1) % 1000 == 0:
+            keep(average.model, step + 1)
+    return average.model.eval()
+
+
+def train_autoencoder(steps=2200, polish=1900, batch=32, seed=1):
+    """First on all looks alike, then mostly on those two that are ever sampled."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model = autoencoder.AutoEncoder().to(memory_format=torch.channels_last)
+
+    def train_on(model, sizes, count, rate, noise, title):
+        drawn = [
+            shapes.draw(rng, rng.integers(-1, len(shapes.CLASSES), n), look)
+            for n, look in zip(sizes, shapes.LOOKS, strict=True)
+        ]
+        pool = np.concatenate(drawn)
+
+        def loss_of_step(model, step):
+            picture = autoencoder.to_model(pool[rng.integers(0, len(pool), batch)])
+            picture = picture.to(memory_format=torch.channels_last)
+            with torch.autocast("cpu", CPU_TYPE):
+                return autoencoder.loss(model, picture, noise)
+
+        return optimise(model, loss_of_step, count, rate, title, decay=0.995), drawn
+
+    model, _ = train_on(model, (6000, 6000, 6000), steps, 2e-3, 0.08, "autoencoder 1")
+    model.train().requires_grad_(True)
+    model, (base, styled, _) = train_on(model, (7000, 9000, 2000), polish, 1.5e-3, 0.05, "autoencoder 2")
+    model.fold(autoencoder.to_model(np.concatenate([base[:1000], styled[:1000]])))
+    facts = dict(trained_on="base, styled and wild pictures", steps=steps + polish, batch=batch, seed=seed)
+    save("autoencoder", model, **facts)
+
+
+def picture_latents(model, rng, labels, look):
+    """Draws pictures and encodes them: latents [n,4,16,16] and labels, as tensors."""
+    labels = np.sort(labels)
+    parts = []
+    with torch.no_grad():
+        for part in np.array_split(labels, max(1, len(labels) // 250)):
+            parts.append(model.encode(autoencoder.to_model(shapes.draw(rng, part, look))))
+    return torch.cat(parts), torch.as_tensor(labels)
+
+
+def one_hot(labels):
+    """Context [n,1,6] of a tensor of labels; random shapes have the empty prompt."""
+    context = torch.zeros(len(labels), 1, len(shapes.CLASSES))
+    named = (labels >= 0).nonzero()[:, 0]
+    context[named, 0, labels[named]] = 1
+    return context
+
+
+WILD_SHARE, WILD_TIMESTEPS = 0.1, 300  # timestep 300 is sigma 0.83
+UNNAMED_SHARE, DROPPED_SHARE = 0.25, 0.12
+
+
+def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start=None, pool=32000):
+    """Trains one denoiser on a pool of pictures, or fine-tunes the one called `start`.
+
+    A base model also sees wild pictures, but only at low noise: there a
+    denoiser merely cleans up what is already drawn, whatever it is.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    coder = load_autoencoder()
+    unnamed = int(pool * UNNAMED_SHARE)
+    labels = np.concatenate([np.full(unnamed, shapes.UNNAMED), rng.choice(classes, pool - unnamed)])
+    clean, labels = picture_latents(coder, rng, labels, look)
+    wild = 0 if start else round(batch * WILD_SHARE)
+    if wild:
+        wild_labels = rng.choice([shapes.UNNAMED, *classes], pool // 4)
+        wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild")
+    model = make().to(memory_format=torch.channels_last)
+    if start:
+        load(start, model).train().requires_grad_(True)
+
+    def loss_of_step(model, step):
+        chosen = torch.randint(len(clean), (batch,))
+        x, known = clean[chosen], labels[chosen]
+        # Evenly spread timesteps with a random offset: less chance in the loss.
+        t = (torch.arange(batch) + torch.rand(batch)) / batch * (diffusion.STEPS - 1)
+        t = t[torch.randperm(batch)]
+        if wild:
+            chosen = torch.randint(len(wild_clean), (wild,))
+            x[:wild], known[:wild] = wild_clean[chosen], wild_labels[chosen]
+            t[:wild] = torch.rand(wild) * WILD_TIMESTEPS
+        context = one_hot(known) * (torch.rand(batch, 1, 1) >= DROPPED_SHARE)
+        x = x.to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", CPU_TYPE):
+            return diffusion.training_loss(model, x, context, t, torch.randn_like(x))
+
+    facts = dict(
+        classes=" ".join(shapes.CLASSES[k] for k in classes),
+        look=look,
+        batch=batch,
+        rate=rate,
+        seed=seed,
+        prediction=model.prediction,
+        architecture=type(model).__name__,
+        fine_tuned_from=start or "nothing",
+    )
+
+    def keep(average, step):
+        return save(name, average, steps=step, **facts)
+
+    model = optimise(model, loss_of_step, steps, rate, name, spared=("condition.name",), keep=keep)
+    save(name, model, steps=steps, **facts)
+
+
+def train_source(steps=9000):
+    train_denoiser("source", denoisers.SourceNet, shapes.SEEN, "base", steps, 1e-3, seed=11)
+
+
+def train_adapted(steps=3500):
+    train_denoiser("adapted", denoisers.SourceNet, shapes.SEEN, "style", steps, 5e-4, seed=12, start="source")
+
+
+def train_target(steps=8000):
+    train_denoiser("target", denoisers.TargetNet, shapes.SEEN + shapes.UNSEEN, "base", steps, 1e-3, seed=21)
+
+
+def train_oracle(steps=2600):
+    train_denoiser(
+        "oracle", denoisers.TargetNet, shapes.SEEN + shapes.UNSEEN, "style", steps, 5e-4, seed=22, start="target"
+    )
+
+
+def train_judge(steps=1500, batch=64, seed=31, pool=8000):
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    pictures, kinds, styles = judge.training_pool(rng, load_autoencoder(), pool)
+    model = judge.Judge().to(memory_format=torch.channels_last)
+
+    def loss_of_step(model, step):
+        chosen = torch.randint(len(pictures), (batch,))
+        x = pictures[chosen].contiguous(memory_format=torch.channels_last)
+        return judge.training_loss(model, x, kinds[chosen], styles[chosen])
+
+    model = optimise(model, loss_of_step, steps, 2e-3, "judge", decay=0.995)
+    save("judge", model, trained_on="noisy base and styled pictures", steps=steps, batch=batch, seed=seed)
+
+
+TRAINERS = {
+    "autoencoder": train_autoencoder,
+    "source": train_source,
+    "adapted": train_adapted,
+    "target": train_target,
+    "oracle": train_oracle,
+    "judge": train_judge,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=[*TRAINERS, "all"])
+    parser.add_argument("--steps", type=int, help="other number of steps than the usual one")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for name, trainer in TRAINERS.items():
+        if arguments.what in (name, "all"):
+            trainer(**({"steps": arguments.steps} if arguments.steps else {}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""API-format prompts on the lab's models."""
+
+import itertools
+
+from safetensors.torch import load_file
+
+
+class Prompt:
+    """A prompt under construction: `add` returns the link to a node's first output."""
+
+    def __init__(self, width=64, batch=1):
+        self.nodes = {}
+        self.count = itertools.count(1)
+        self.image = self.add("EmptyLatentImage", width=width, height=width, batch_size=batch)
+        self.positive = self.add("LabPrompt", names="circle", copies=1)
+        self.negative = self.add("LabPrompt", names="", copies=1)
+
+    def add(self, node, **inputs):
+        number = str(next(self.count))
+        self.nodes[number] = {"class_type": node, "inputs": inputs, "_meta": {"title": node}}
+        return [number, 0]
+
+    def model(self, name):
+        for number, node in self.nodes.items():
+            if node["class_type"] == "LabModel" and node["inputs"]["name"] == name:
+                return [number, 0]
+        return self.add("LabModel", name=name)
+
+    def sampling(self, **changed):
+        return {
+            "seed": 3, "steps": 4, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
+            "latent_image": self.image, **changed,
+        }  # fmt: skip
+
+    def ksampler(self, model, **changed):
+        conds = {"positive": self.positive, "negative": self.negative}
+        return self.add("KSampler", model=self.model(model), **conds, **self.sampling(**changed))
+
+    def delta_ksampler(self, source, adapted, target, strength=1.0, node="DeltaKSampler", **changed):
+        roles = {}
+        for role, model in (("source", source), ("adapted", adapted), ("target", target)):
+            roles |= {
+                f"{role}_model": self.model(model),
+                f"{role}_positive": self.positive,
+                f"{role}_negative": self.negative,
+            }
+        return self.add(node, **roles, delta_strength=strength, **self.sampling(**changed))
+
+    def save(self, name, latent):
+        return self.add("SaveLatent", samples=latent, filename_prefix=name)
+
+
+def run_and_load(server, prompt, latents, **listening):
+    """Queue the prompt with each of `latents` (name -> link) saved, and return them as tensors."""
+    saved = {name: prompt.save(name, link)[0] for name, link in latents.items()}
+    outputs = server.run(prompt.nodes, **listening)
+    files = {name: outputs[number]["latents"][0] for name, number in saved.items()}
+    return {
+        name: load_file(server.output / file["subfolder"] / file["filename"])["latent_tensor"]
+        for name, file in files.items()
+    }

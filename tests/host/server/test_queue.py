@@ -1,0 +1,161 @@
+"""The pack through the server's queue, as every user runs it, on the lab's trained models."""
+
+import comfy.samplers
+import psutil
+import pytest
+import torch
+
+from lab.headless import PromptError
+
+from ..tiny import relative_error
+from .prompts import Prompt, run_and_load
+
+
+@pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
+def test_the_oracles_for_every_sampler(server, sampler):
+    prompt = Prompt()
+    latents = run_and_load(
+        server,
+        prompt,
+        {
+            "plain": prompt.ksampler("target", sampler_name=sampler),
+            "none": prompt.delta_ksampler("source", "adapted", "target", 0.0, sampler_name=sampler),
+            "same": prompt.delta_ksampler("source", "source", "target", 1.0, sampler_name=sampler),
+            "adapted": prompt.ksampler("adapted", sampler_name=sampler),
+            "telescoped": prompt.delta_ksampler("source", "adapted", "source", 1.0, sampler_name=sampler),
+            "delta": prompt.delta_ksampler("source", "adapted", "target", 1.0, sampler_name=sampler),
+        },
+    )
+    assert torch.equal(latents["none"], latents["plain"])
+    assert torch.equal(latents["same"], latents["plain"])
+    assert relative_error(latents["telescoped"], latents["adapted"]) < 1e-4
+    assert relative_error(latents["delta"], latents["plain"]) > 0.01
+
+
+def test_the_authors_node_runs_as_ours_where_theirs_is_absent(server):
+    prompt = Prompt()
+    roles = ("source", "adapted", "target")
+    theirs = prompt.delta_ksampler(*roles, 1.5, node="LatentDeltaKSampler")
+    unpublished = prompt.delta_ksampler(*roles, 1.5, node="LatentDeltaKSampler")
+    prompt.nodes[unpublished[0]]["inputs"] |= {"a": 1.0, "b": 0.5, "mode": "sigmoid"}
+    latents = run_and_load(
+        server,
+        prompt,
+        {"ours": prompt.delta_ksampler(*roles, 1.5), "theirs": theirs, "unpublished": unpublished},
+    )
+    assert torch.equal(latents["theirs"], latents["ours"])
+    assert torch.equal(latents["unpublished"], latents["ours"])
+
+
+def test_the_custom_sampler_nodes(server):
+    prompt = Prompt()
+    roles = {
+        f"{role}_{part}": link
+        for role in ("source", "adapted")
+        for part, link in (
+            ("model", prompt.model(role)),
+            ("positive", prompt.positive),
+            ("negative", prompt.negative),
+        )
+    }
+    conds = {"positive": prompt.positive, "negative": prompt.negative}
+    half = prompt.add("DeltaPair", **roles, cfg=2.0, strength=0.5)
+    whole = prompt.add("DeltaPair", **roles, cfg=2.0, strength=0.5, delta=half)
+    guider = prompt.add("DeltaGuider", model=prompt.model("target"), **conds, cfg=2.0, delta=whole)
+    custom = prompt.add(
+        "SamplerCustomAdvanced",
+        noise=prompt.add("RandomNoise", noise_seed=3),
+        guider=guider,
+        sampler=prompt.add("KSamplerSelect", sampler_name="euler"),
+        sigmas=prompt.add(
+            "BasicScheduler", model=prompt.model("target"), scheduler="normal", steps=4, denoise=1.0
+        ),
+        latent_image=prompt.image,
+    )  # fmt: skip
+    advanced = {key: value for key, value in prompt.sampling(noise_seed=3).items() if key not in ("seed", "denoise")}
+    advanced |= {"start_at_step": 0, "end_at_step": 10000, "return_with_leftover_noise": "disable"}
+    delta_advanced = prompt.add(
+        "DeltaKSamplerAdvanced", model=prompt.model("target"), **conds, delta=whole, add_noise="enable", **advanced
+    )
+    latents = run_and_load(
+        server,
+        prompt,
+        {
+            "whole": prompt.delta_ksampler("source", "adapted", "target", 1.0),
+            "custom": custom,
+            "advanced": delta_advanced,
+        },
+    )
+    assert relative_error(latents["custom"], latents["whole"]) < 1e-4
+    assert torch.equal(latents["custom"], latents["advanced"])
+
+
+def test_progress_and_previews_are_those_of_a_ksampler(server):
+    def watched(build):
+        prompt, messages = Prompt(batch=2), []
+        latent = build(prompt)
+
+        def listen(kind, data):
+            if kind == "progress" and data["node"] == latent[0]:
+                messages.append((data["value"], data["max"]))
+            if kind == "preview":
+                messages.append("preview")
+
+        run_and_load(server, prompt, {"x": latent}, on_message=listen)
+        return messages
+
+    plain = watched(lambda prompt: prompt.ksampler("target", steps=6, seed=11))
+    delta = watched(lambda prompt: prompt.delta_ksampler("source", "adapted", "target", steps=6, seed=11))
+    assert "preview" in plain and (6, 6) in plain
+    assert delta == plain
+
+
+def test_an_error_reaches_the_user_as_advice(server):
+    prompt = Prompt()
+    wide = prompt.add("ConditioningConcat", conditioning_to=prompt.positive, conditioning_from=prompt.positive)
+    assert wide
+    latent = prompt.delta_ksampler("source", "adapted", "target")
+    prompt.nodes[latent[0]]["inputs"]["target_model"] = prompt.add(
+        "ModelSamplingFlux", model=prompt.model("target"), max_shift=1.15, base_shift=0.5, width=64, height=64
+    )
+    with pytest.raises(PromptError, match="the target model as a flow model"):
+        run_and_load(server, prompt, {"x": latent})
+
+
+@pytest.mark.parametrize("at_step", [1, 3])
+def test_a_cancel_ends_the_run_and_the_next_is_as_if_nothing_had_been(server, at_step):
+    def build(steps, seed):
+        prompt = Prompt()
+        return prompt, prompt.delta_ksampler("source", "adapted", "target", steps=steps, seed=seed)
+
+    prompt, latent = build(4, 21)
+    expected = run_and_load(server, prompt, {"x": latent})["x"]
+    endless, latent = build(2000, 22 + at_step)
+
+    def interrupt(kind, data):
+        if kind == "progress" and data["node"] == latent[0] and data["value"] == at_step:
+            server.post("/interrupt", {})
+
+    with pytest.raises(PromptError, match="interrupted"):
+        run_and_load(server, endless, {"x": latent}, on_message=interrupt)
+    server.post("/free", {"unload_models": True, "free_memory": True})
+    prompt, latent = build(4, 21)
+    assert torch.equal(run_and_load(server, prompt, {"x": latent})["x"], expected)
+
+
+def test_two_hundred_runs_leave_the_servers_memory_flat(server):
+    process = psutil.Process(server.process.pid)
+    prompt = Prompt()
+    latent = prompt.delta_ksampler("source", "adapted", "target", steps=1)
+    prompt.save("memory", latent)
+
+    def runs(seeds):
+        for seed in seeds:
+            prompt.nodes[latent[0]]["inputs"]["seed"] = seed
+            server.run(prompt.nodes)
+        return process.memory_info().rss
+
+    warm = runs(range(40))
+    after = runs(range(40, 240))
+    # The server keeps a history of the prompts it ran; a leaked run would hold models, megabytes each.
+    assert after - warm < 20 * 2**20, f"{(after - warm) / 2**20:.1f} MB more after 200 runs"
