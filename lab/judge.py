@@ -140,8 +140,9 @@ def detail_distance(pictures, reference):
 
 def flat_noise(pictures):
     """Mean Laplacian, in thousandths of the colour range, where the background should be flat."""
-    away = (pictures.float() - ground_colour(pictures)[:, :, None, None]).abs().amax(1, keepdim=True)
-    # Everything that differs clearly from the background is shape; keep 4 pixels away from it.
+    # Everything that differs clearly from the background, noise smoothed away, is shape; keep off it.
+    smooth = F.avg_pool2d(pictures.float(), 5, stride=1, padding=2, count_include_pad=False)
+    away = (smooth - ground_colour(pictures)[:, :, None, None]).abs().amax(1, keepdim=True)
     shape = F.max_pool2d((away > 0.3).float(), 9, stride=1, padding=4)[:, 0]
     flat = 1 - shape
     return ((_laplacian(pictures) * flat).sum() / flat.sum().clamp(min=1)).item() * 500
