@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..delta import Branch
 from .checks import explained
-from .weights import lent, needs_own_weights, own_weights, with_hooks_first
+from .hooks import own_weights, with_own_hooks
+from .weights import lent, needs_own_weights
 
 KEY = "delta_sampling"
 
@@ -46,7 +47,7 @@ class OpenBranch:
     def __post_init__(self):
         self.patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _already_loaded)
         self.guider = comfy.samplers.CFGGuider(self.patcher)
-        self.guider.set_conds(self.branch.positive, self.branch.negative)
+        self.guider.set_conds(*with_own_hooks(self.branch.positive, self.branch.negative))
         self.guider.set_cfg(self.branch.cfg)
 
     def models(self) -> list[ModelPatcher]:
@@ -59,7 +60,8 @@ class OpenBranch:
         """Return `then()`, called while this branch is open. The module has to be loaded."""
         hooked = self.patcher is not self.owner and needs_own_weights(self.patcher, self.owner)
         if hooked:
-            self._hook_weights()
+            weights = own_weights(self.patcher, self.owner)
+            self.guider.set_conds(*with_own_hooks(self.branch.positive, self.branch.negative, first=weights))
         result = None
 
         def prepared(model_options):
@@ -107,12 +109,6 @@ class OpenBranch:
         with explained(self.role, self.guider), lent(self.patcher, self.owner):
             denoised = self.guider(x.to(device), sigma.to(device), model_options=options, seed=self.seed)
         return denoised.to(x.device), None if uncond is None else uncond.to(x.device)
-
-    def _hook_weights(self):
-        hooks = own_weights(self.patcher, self.owner)
-        self.guider.set_conds(
-            with_hooks_first(self.branch.positive, hooks), with_hooks_first(self.branch.negative, hooks)
-        )
 
 
 def open_all(branches: list[OpenBranch], run: RunInput, then: Callable[[], Any]) -> Any:

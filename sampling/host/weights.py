@@ -8,7 +8,6 @@ loaded. Every other one borrows the module for the length of a call.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import comfy.hooks
 from comfy.model_patcher import ModelPatcher
 
 
@@ -37,43 +36,6 @@ def assign_owners(target: ModelPatcher, patchers: Sequence[ModelPatcher]) -> lis
 def needs_own_weights(patcher: ModelPatcher, owner: ModelPatcher) -> bool:
     """Say whether `patcher` wants other weights than its owner loads."""
     return patcher.patches_uuid != owner.patches_uuid
-
-
-def own_weights(patcher: ModelPatcher, owner: ModelPatcher) -> comfy.hooks.HookGroup:
-    """Return a hook that gives a loaded module the weights of `patcher` in place of its owner's.
-
-    The hook computes each weight from the unpatched one and drops the owner's, so that the result
-    is the same, rounding included, as if `patcher` had been loaded on its own.
-    """
-    keys = patcher.patches.keys() | owner.patches.keys()
-    recipes = patcher.get_key_patches()
-    hook = _ReplaceWeights()
-    hook.weights = {key: recipes[key] for key in keys}
-    hook.need_weight_init = False
-    group = comfy.hooks.HookGroup()
-    group.add(hook)
-    return group
-
-
-class _ReplaceWeights(comfy.hooks.WeightHook):
-    """A weight hook that replaces weights where the host's adds to them."""
-
-    def add_hook_patches(self, model, model_options, target_dict, registered):
-        model.add_hook_patches(hook=self, patches=self.weights, strength_patch=1.0, strength_model=0.0)
-        registered.add(self)
-        return True
-
-
-def with_hooks_first(conditioning: list, hooks: comfy.hooks.HookGroup) -> list:
-    """Return `conditioning` with `hooks` set before any hooks of its own, which add to them."""
-    combined = {}
-    result = []
-    for embedding, options in conditioning:
-        existing = options.get("hooks")
-        if existing not in combined:
-            combined[existing] = comfy.hooks.HookGroup.combine_all_hooks([hooks, existing])
-        result.append([embedding, {**options, "hooks": combined[existing]}])
-    return result
 
 
 @contextmanager

@@ -201,6 +201,20 @@ def test_the_targets_own_conditioning_stays(base, condition):
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("condition", CONDITIONINGS)
+def test_one_conditioning_may_serve_several_roles(base, condition):
+    """As when one Apply ControlNet feeds the adapted and the target prompts."""
+
+    def result(adapted, target):
+        positive, negative = target
+        extra = {"adapted_positive": adapted[0], "adapted_negative": adapted[1]}
+        return delta_ksampler(base, with_lora(base, 5), base, positive=positive, negative=negative, **extra)
+
+    shared = condition(POSITIVE, NEGATIVE)
+    apart = result(condition(POSITIVE, NEGATIVE), condition(POSITIVE, NEGATIVE))
+    assert torch.equal(result(shared, shared), apart)
+
+
 def test_wrappers_and_callbacks_run_once_a_run_for_their_branch_only():
     counts = {}
 
