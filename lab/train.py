@@ -206,11 +206,11 @@ def train_adapted(steps=3500):
     train_denoiser("adapted", denoisers.SourceNet, shapes.SEEN, "style", steps, 5e-4, seed=12, start="source")
 
 
-def train_target(steps=8000):
+def train_target(steps=6500):
     train_denoiser("target", denoisers.TargetNet, shapes.SEEN + shapes.UNSEEN, "base", steps, 1e-3, seed=21)
 
 
-def train_oracle(steps=2600):
+def train_oracle(steps=1500):
     train_denoiser(
         "oracle", denoisers.TargetNet, shapes.SEEN + shapes.UNSEEN, "style", steps, 5e-4, seed=22, start="target"
     )
