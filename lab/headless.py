@@ -70,7 +70,10 @@ class Client:
                     raise PromptError("interrupted")
                 if kind == "execution_success":
                     break
-        return self.get(f"/history/{number}")[number]["outputs"]
+        # The server announces success a moment before it files the outputs.
+        while not (filed := self.get(f"/history/{number}")):
+            time.sleep(0.02)
+        return filed[number]["outputs"]
 
 
 @contextmanager

@@ -32,12 +32,8 @@ def draw(
     class are drawn.
     """
     labels = np.asarray(labels)
-    figure, axes = plt.subplots(
-        len(shapes.CLASSES),
-        len(columns),
-        figsize=(3.3 * len(columns), 6.6),
-        gridspec_kw={"wspace": 0.04, "hspace": 0.05},
-    )
+    size = (3.3 * len(columns), 6.2)
+    figure, axes = plt.subplots(len(shapes.CLASSES), len(columns), figsize=size, layout="constrained")
     for row, name in enumerate(shapes.CLASSES):
         chosen = np.flatnonzero(labels == row)[:shown]
         for axis, pictures in zip(axes[row], columns.values(), strict=True):
@@ -53,10 +49,8 @@ def draw(
             for group, by_column in scored.items()
         ]
         axis.set_title("\n".join([rf"$\bf{{{column.replace(' ', '~')}}}$", *lines]), fontsize=9)
-    figure.suptitle(title, fontsize=12, y=1.04)
-    figure.text(
-        0.5, 0.07, "Red: names that source and adapted have never met. Each row's samples share their noise.",
-        ha="center", fontsize=9, color="dimgray",
-    )  # fmt: skip
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    figure.suptitle(title, fontsize=13)
+    note = "Red: names that source and adapted have never met. From left to right, samples start from the same noise."
+    figure.supxlabel(note, fontsize=9, color="dimgray")
+    figure.savefig(path, dpi=110)
     plt.close(figure)
