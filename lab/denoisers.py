@@ -17,6 +17,14 @@ NAMES = 6
 CHANNELS = 4
 
 
+def one_hot(labels):
+    """Context [n,1,6] of a tensor of labels; random shapes have the empty prompt."""
+    context = torch.zeros(len(labels), 1, NAMES)
+    named = (labels >= 0).nonzero()[:, 0]
+    context[named, 0, labels[named]] = 1
+    return context
+
+
 def waves(t, size):
     """Sines and cosines of the timestep."""
     rates = torch.exp(-math.log(2000) * torch.arange(size // 2, device=t.device) / (size // 2 - 1))

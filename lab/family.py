@@ -5,8 +5,7 @@ from torch import Tensor
 
 from sampling.delta import add_delta
 
-from . import diffusion, judge, train
-from .denoisers import NETS
+from . import denoisers, diffusion, judge, storage
 
 COLUMNS = ("adapted", "target", "target + delta", "oracle")
 STEPS, CFG = 24, 2.0
@@ -16,9 +15,9 @@ class Family:
     """All trained networks, and sampling by name."""
 
     def __init__(self):
-        self.coder = train.load_autoencoder()
-        self.judge = train.load("judge", judge.Judge())
-        self.nets = {name: train.load(name, make()) for name, make in NETS.items()}
+        self.coder = storage.load_autoencoder()
+        self.judge = storage.load("judge", judge.Judge())
+        self.nets = {name: storage.load(name, make()) for name, make in denoisers.NETS.items()}
 
     def denoiser(self, name: str, context: Tensor, cfg: float = CFG, strength: float = 1.0):
         """Return the guided function (x, sigma) -> denoised of a column."""
@@ -34,7 +33,7 @@ class Family:
         noise = torch.randn(len(labels), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
         pictures = []
         for part, labels_of_part in zip(noise.split(64), torch.as_tensor(labels).split(64), strict=True):
-            denoiser = self.denoiser(name, train.one_hot(labels_of_part), cfg, strength)
+            denoiser = self.denoiser(name, denoisers.one_hot(labels_of_part), cfg, strength)
             latent = diffusion.sample_euler(denoiser, part, diffusion.karras_sigmas(steps), progress)
             with torch.no_grad():
                 pictures.append(self.coder.decode(latent))

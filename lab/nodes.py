@@ -8,7 +8,7 @@ import comfy.supported_models_base
 import torch
 from comfy_api.latest import ComfyExtension, io
 
-from . import denoisers, shapes, train
+from . import denoisers, shapes, storage
 
 KINDS = {"eps": comfy.model_base.ModelType.EPS, "v": comfy.model_base.ModelType.V_PREDICTION}
 CATEGORY = "delta sampling lab"
@@ -18,7 +18,7 @@ class LabLatents(comfy.latent_formats.LatentFormat):
     """The lab autoencoder's latents: unit variance, 4 channels; its linear preview serves the host's."""
 
     def __init__(self):
-        preview = train.load_autoencoder().preview
+        preview = storage.load_autoencoder().preview
         self.latent_rgb_factors = preview.weight[:, :, 0, 0].T.tolist()
         self.latent_rgb_factors_bias = preview.bias.tolist()
 
@@ -33,7 +33,7 @@ class HostedNet(torch.nn.Module):
     def __init__(self, name, dtype, device=None, operations=None, **unet_config):
         super().__init__()
         self.dtype = dtype
-        self.net = train.load(name, denoisers.NETS[name]())
+        self.net = storage.load(name, denoisers.NETS[name]())
 
     def forward(self, x, timesteps, context=None, **kwargs):
         return self.net(x, timesteps, context)
@@ -82,7 +82,7 @@ class LabPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, names, copies):
         labels = [shapes.CLASSES.index(name.strip()) if name.strip() else shapes.UNNAMED for name in names.split(",")]
-        return io.NodeOutput([[train.one_hot(torch.tensor(labels).repeat_interleave(copies)), {}]])
+        return io.NodeOutput([[denoisers.one_hot(torch.tensor(labels).repeat_interleave(copies)), {}]])
 
 
 class LabDecode(io.ComfyNode):
@@ -98,7 +98,7 @@ class LabDecode(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples):
-        picture = train.load_autoencoder().decode(samples["samples"].float())
+        picture = storage.load_autoencoder().decode(samples["samples"].float())
         return io.NodeOutput((picture.clamp(-1, 1) / 2 + 0.5).movedim(1, -1))
 
 

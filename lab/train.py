@@ -6,38 +6,16 @@ Weights land in lab/weights/<name>.safetensors (float16, metadata says how they 
 import argparse
 import copy
 import math
-import pathlib
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from . import autoencoder, denoisers, diffusion, judge, shapes
+from .denoisers import one_hot
+from .storage import load, load_autoencoder, save
 
-WEIGHTS = pathlib.Path(__file__).parent / "weights"
 CPU_TYPE = torch.bfloat16  # arithmetic of the convolutions during training; weights stay float32
-
-
-def save(name, model, **facts):
-    """Writes the weights in float16 with facts about the training as metadata."""
-    WEIGHTS.mkdir(exist_ok=True)
-    state = {k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items()}
-    save_file(state, WEIGHTS / f"{name}.safetensors", metadata={k: str(v) for k, v in facts.items()})
-
-
-def load(name, model):
-    """Fills the model with stored weights, in float32, ready for use."""
-    state = load_file(WEIGHTS / f"{name}.safetensors")
-    model.load_state_dict({k: v.float() for k, v in state.items()})
-    return model.eval().requires_grad_(False)
-
-
-def load_autoencoder():
-    """The trained autoencoder, normalisation already folded in."""
-    model = autoencoder.AutoEncoder()
-    model.norm = torch.nn.Identity()
-    return load("autoencoder", model)
 
 
 class Average:
@@ -131,14 +109,6 @@ def picture_latents(model, rng, labels, look):
         for part in np.array_split(labels, max(1, len(labels) // 250)):
             parts.append(model.encode(autoencoder.to_model(shapes.draw(rng, part, look))))
     return torch.cat(parts), torch.as_tensor(labels)
-
-
-def one_hot(labels):
-    """Context [n,1,6] of a tensor of labels; random shapes have the empty prompt."""
-    context = torch.zeros(len(labels), 1, len(shapes.CLASSES))
-    named = (labels >= 0).nonzero()[:, 0]
-    context[named, 0, labels[named]] = 1
-    return context
 
 
 WILD_SHARE, WILD_TIMESTEPS = 0.1, 300  # timestep 300 is sigma 0.83
