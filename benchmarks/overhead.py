@@ -10,19 +10,25 @@ import platform
 import statistics
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.host import LAB, REPOSITORY, load_host
 
 load_host(REPOSITORY, LAB)
 
+import comfy.model_base
+import comfy.model_patcher
 import comfy.patcher_extension
+import comfy.supported_models
 import comfyui_version
 import nodes as host_nodes
 import torch
 
 TABLE = Path(__file__).parent / "overhead.md"
 RUNS, STEPS = 7, 20
+LARGE_RUNS, LARGE_STEPS = 3, 2
+CPU = torch.device("cpu")
 WRAPPERS = comfy.patcher_extension.WrappersMP
 
 
@@ -41,20 +47,32 @@ def timed(patcher, kind, spent, name):
     return clone
 
 
-def with_changed_weights(patcher):
-    """Return a clone that changes every weight, as the largest LoRA would."""
+def with_changed_weights(patcher, part):
+    """Return a clone that changes every weight with `part` in its name, as a LoRA on all of them would."""
     clone = patcher.clone()
-    weights = {key: weight for key, weight in patcher.model.state_dict().items() if weight.ndim > 1}
+    weights = {key: weight for key, weight in patcher.model.state_dict().items() if weight.ndim > 1 and part in key}
     clone.add_patches({key: (0.01 * torch.randn_like(weight),) for key, weight in weights.items()})
     return clone
 
 
-def measure(source, adapted, target, batch: int) -> tuple[float, float, float]:
+def large_model(seed):
+    """Return a model of SD1.5's architecture and size, with random weights."""
+    unet = {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+        "context_dim": 768, "num_heads": 8, "num_head_channels": -1, "use_spatial_transformer": True,
+        "use_linear_in_transformer": False, "legacy": False, "adm_in_channels": None, "dtype": torch.float32,
+    }  # fmt: skip
+    model = comfy.model_base.BaseModel(comfy.supported_models.SD15(unet), device=CPU)
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        weight.normal_(std=0.02, generator=generator)
+    return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
+
+
+def measure(source, adapted, target, positive, negative, latent, steps) -> tuple[float, float, float]:
     """Return one run's time in model predictions, the pack's own per-step time and its time once a run (seconds)."""
-    mapping = host_nodes.NODE_CLASS_MAPPINGS
-    names = ", ".join(["circle"] * batch)
-    positive, negative = (mapping["LabPrompt"].execute(names=n, copies=1).result[0] for n in (names, ""))
-    latent = {"samples": torch.zeros(batch, 4, 16, 16)}
     spent = Counter()
     source = timed(source, WRAPPERS.PREDICT_NOISE, spent, "branches")
     adapted = timed(adapted, WRAPPERS.PREDICT_NOISE, spent, "branches")
@@ -66,43 +84,58 @@ def measure(source, adapted, target, batch: int) -> tuple[float, float, float]:
         run()
         return time.perf_counter() - start
 
-    shared = (1, STEPS, 2.0, "euler", "karras")
+    shared = (1, steps, 2.0, "euler", "karras")
     plain = total(lambda: host_nodes.KSampler().sample(target, *shared, positive, negative, latent, 1.0))
     plain_around, plain_step = plain - spent["steps"], spent["steps"] - spent["target"]
     roles = (source, positive, negative, adapted, positive, negative, target, positive, negative)
-    delta = total(lambda: mapping["DeltaKSampler"].execute(*roles, 1.0, *shared, latent, 1.0))
+    node = host_nodes.NODE_CLASS_MAPPINGS["DeltaKSampler"]
+    delta = total(lambda: node.execute(*roles, 1.0, *shared, latent, 1.0))
     predictions = spent["branches"] + spent["target"] + plain_step
     return predictions, spent["steps"] - predictions, delta - spent["steps"] - plain_around
 
 
+def row(case, runs, *inputs) -> str:
+    """Return a table row: medians over `runs` measured runs, after one that warms up."""
+    measure(*inputs)
+    measured = [measure(*inputs) for _ in range(runs)]
+    steps = inputs[-1]
+    predictions, own, once = (statistics.median(column) * 1e3 for column in zip(*measured, strict=True))
+    share = statistics.median((own_steps + start) / calls for calls, own_steps, start in measured)
+    return f"| {case} | {predictions:.0f} | {own / steps:.2f} | {once:.1f} | {share:.1%} |"
+
+
+def small_rows() -> Iterator[str]:
+    nodes = host_nodes.NODE_CLASS_MAPPINGS
+    source, adapted, target = (nodes["LabModel"].execute(name).result[0] for name in ("source", "adapted", "target"))
+    positive, negative = (nodes["LabPrompt"].execute(name, 1).result[0] for name in ("circle", ""))
+    changed = with_changed_weights(source, "")
+    for batch in (1, 8):
+        inputs = (target, positive, negative, {"samples": torch.zeros(batch, 4, 16, 16)}, STEPS)
+        yield row(f"lab, three models, batch {batch}", RUNS, source, adapted, *inputs)
+        yield row(f"lab, pair on one checkpoint, every weight changed, batch {batch}", RUNS, source, changed, *inputs)
+
+
+def large_rows() -> Iterator[str]:
+    source, target = large_model(1), large_model(2)
+    positive, negative = ([[torch.randn(1, 77, 768), {}]] for _ in range(2))
+    inputs = (target, positive, negative, {"samples": torch.zeros(1, 4, 32, 32)}, LARGE_STEPS)
+    for what, part in (("attention weight", "attn"), ("weight", "")):
+        adapted = with_changed_weights(source, part)
+        yield row(f"SD1.5 size, pair on one checkpoint, every {what} changed", LARGE_RUNS, source, adapted, *inputs)
+
+
 def main() -> None:
+    lines = ["| case | model predictions, ms | own per step, ms | own once a run, ms | own / predictions |"]
+    lines.append("|---|---|---|---|---|")
     with torch.inference_mode():
-        source, adapted, target = (
-            host_nodes.NODE_CLASS_MAPPINGS["LabModel"].execute(name=name).result[0]
-            for name in ("source", "adapted", "target")
-        )
-        cases = {
-            "three models, 1 picture": (source, adapted, target, 1),
-            "three models, 8 pictures": (source, adapted, target, 8),
-            "pair on one checkpoint, every weight changed, 1 picture": (
-                source, with_changed_weights(source), target, 1,
-            ),
-            "pair on one checkpoint, every weight changed, 8 pictures": (
-                source, with_changed_weights(source), target, 8,
-            ),
-        }  # fmt: skip
-        lines = ["| case | model predictions, ms | own per step, ms | own once a run, ms | own / predictions |"]
-        lines.append("|---|---|---|---|---|")
-        for case, inputs in cases.items():
-            measure(*inputs)
-            runs = [measure(*inputs) for _ in range(RUNS)]
-            calls, steps, once = (statistics.median(column) * 1e3 for column in zip(*runs, strict=True))
-            share = statistics.median((own + start) / call for call, own, start in runs)
-            lines.append(f"| {case} | {calls:.0f} | {steps / STEPS:.2f} | {once:.1f} | {share:.1%} |")
+        for line in (*small_rows(), *large_rows()):
+            lines.append(line)
     setting = (
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, {platform.machine()} CPU, "
-        f"{os.environ.get('OMP_NUM_THREADS', 'all')} thread(s); the lab's models at 64x64 pixels, euler, {STEPS} "
-        f"steps, cfg 2, median of {RUNS} runs. Both sides of each ratio are of the same run."
+        f"{os.environ.get('OMP_NUM_THREADS', 'all')} thread(s). The lab's models at 64x64 pixels, {STEPS} steps, median "
+        f"of {RUNS} runs; SD1.5's architecture with random weights at 256x256 pixels, {LARGE_STEPS} steps, median of "
+        f"{LARGE_RUNS}; euler, cfg 2. Both sides of each ratio are of the same run. The swap of weights for a pair on "
+        "one checkpoint is the host's work, and counted as the pack's own."
     )
     text = "\n".join(["# Overhead", "", setting, "", *lines, ""])
     TABLE.write_text(text)
