@@ -1,15 +1,15 @@
 """The pack's own time beside the model calls it makes: python -m benchmarks.overhead
 
-Wrappers of the host, put on each model, time every prediction. What a run spends beyond the
-predictions of its three models is the pack's own: adding deltas, checking them, handing modules
-over, and, once a run, opening the branches. The table goes to benchmarks/overhead.md.
+Wrappers of the host, put on each model, time every call of a model and every step. What a run
+spends beyond its model calls and beyond what a plain KSampler spends around its own is the pack's:
+adding deltas, checking them, handing modules over, swapping weights, and, once a run, opening the
+branches and working out changed weights. The table goes to benchmarks/overhead.md.
 """
 
 import os
 import platform
 import statistics
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,24 +27,49 @@ import torch
 
 TABLE = Path(__file__).parent / "overhead.md"
 RUNS, STEPS = 7, 20
-LARGE_RUNS, LARGE_STEPS = 3, 2
+LARGE_RUNS, LARGE_STEPS = 2, 3
 CPU = torch.device("cpu")
 WRAPPERS = comfy.patcher_extension.WrappersMP
 
 
-def timed(patcher, kind, spent, name):
-    """Return a clone whose wrapped calls add their time to `spent[name]`."""
+class Clock:
+    """Collects, for each step of a run, how long it took and how long its model calls took (seconds)."""
 
-    def wrapper(executor, *args, **kwargs):
+    def __init__(self):
+        self.steps, self.calls, self.in_models = [], [], 0.0
+
+    def on_model(self, patcher):
+        return self._wrapped(patcher, WRAPPERS.APPLY_MODEL, self._add_call)
+
+    def on_target(self, patcher):
+        return self._wrapped(self.on_model(patcher), WRAPPERS.PREDICT_NOISE, self._end_step)
+
+    def _add_call(self, seconds):
+        self.in_models += seconds
+
+    def _end_step(self, seconds):
+        self.steps.append(seconds)
+        self.calls.append(self.in_models)
+        self.in_models = 0.0
+
+    def _wrapped(self, patcher, kind, note):
+        def wrapper(executor, *args, **kwargs):
+            start = time.perf_counter()
+            try:
+                return executor(*args, **kwargs)
+            finally:
+                note(time.perf_counter() - start)
+
+        clone = patcher.clone()
+        clone.add_wrapper(kind, wrapper)
+        return clone
+
+    def run(self, act) -> float:
+        """Run `act` and return how long it took."""
+        self.__init__()
         start = time.perf_counter()
-        try:
-            return executor(*args, **kwargs)
-        finally:
-            spent[name] += time.perf_counter() - start
-
-    clone = patcher.clone()
-    clone.add_wrapper(kind, wrapper)
-    return clone
+        act()
+        return time.perf_counter() - start
 
 
 def with_changed_weights(patcher, part):
@@ -72,36 +97,30 @@ def large_model(seed):
 
 
 def measure(source, adapted, target, positive, negative, latent, steps) -> tuple[float, float, float]:
-    """Return one run's time in model predictions, the pack's own per-step time and its time once a run (seconds)."""
-    spent = Counter()
-    source = timed(source, WRAPPERS.PREDICT_NOISE, spent, "branches")
-    adapted = timed(adapted, WRAPPERS.PREDICT_NOISE, spent, "branches")
-    target = timed(timed(target, WRAPPERS.CALC_COND_BATCH, spent, "target"), WRAPPERS.PREDICT_NOISE, spent, "steps")
-
-    def total(run):
-        spent.clear()
-        start = time.perf_counter()
-        run()
-        return time.perf_counter() - start
-
+    """Return the seconds of a step's model calls, the pack's own in a step, and its own once a run."""
+    clock = Clock()
+    source, adapted, target = clock.on_model(source), clock.on_model(adapted), clock.on_target(target)
     shared = (1, steps, 2.0, "euler", "karras")
-    plain = total(lambda: host_nodes.KSampler().sample(target, *shared, positive, negative, latent, 1.0))
-    plain_around, plain_step = plain - spent["steps"], spent["steps"] - spent["target"]
+
+    plain = clock.run(lambda: host_nodes.KSampler().sample(target, *shared, positive, negative, latent, 1.0))
+    around_run = plain - sum(clock.steps)
+    around_call = statistics.median(step - calls for step, calls in zip(clock.steps, clock.calls, strict=True))
+
     roles = (source, positive, negative, adapted, positive, negative, target, positive, negative)
     node = host_nodes.NODE_CLASS_MAPPINGS["DeltaKSampler"]
-    delta = total(lambda: node.execute(*roles, 1.0, *shared, latent, 1.0))
-    predictions = spent["branches"] + spent["target"] + plain_step
-    return predictions, spent["steps"] - predictions, delta - spent["steps"] - plain_around
+    delta = clock.run(lambda: node.execute(*roles, 1.0, *shared, latent, 1.0))
+    own = [step - calls - 3 * around_call for step, calls in zip(clock.steps, clock.calls, strict=True)]
+    later = statistics.median(own[1:])
+    return statistics.median(clock.calls), later, delta - sum(clock.steps) - around_run + own[0] - later
 
 
 def row(case, runs, *inputs) -> str:
     """Return a table row: medians over `runs` measured runs, after one that warms up."""
     measure(*inputs)
     measured = [measure(*inputs) for _ in range(runs)]
-    steps = inputs[-1]
-    predictions, own, once = (statistics.median(column) * 1e3 for column in zip(*measured, strict=True))
-    share = statistics.median((own_steps + start) / calls for calls, own_steps, start in measured)
-    return f"| {case} | {predictions:.0f} | {own / steps:.2f} | {once:.1f} | {share:.1%} |"
+    calls, own, once = (statistics.median(column) * 1e3 for column in zip(*measured, strict=True))
+    share = statistics.median((own + once / STEPS) / calls for calls, own, once in measured)
+    return f"| {case} | {calls:.1f} | {own:.2f} | {once:.1f} | {share:.1%} |"
 
 
 def small_rows() -> Iterator[str]:
@@ -119,25 +138,29 @@ def large_rows() -> Iterator[str]:
     source, target = large_model(1), large_model(2)
     positive, negative = ([[torch.randn(1, 77, 768), {}]] for _ in range(2))
     inputs = (target, positive, negative, {"samples": torch.zeros(1, 4, 32, 32)}, LARGE_STEPS)
+    yield row("SD1.5 size, three models", LARGE_RUNS, source, large_model(3), *inputs)
     for what, part in (("attention weight", "attn"), ("weight", "")):
         adapted = with_changed_weights(source, part)
         yield row(f"SD1.5 size, pair on one checkpoint, every {what} changed", LARGE_RUNS, source, adapted, *inputs)
 
 
 def main() -> None:
-    lines = ["| case | model predictions, ms | own per step, ms | own once a run, ms | own / predictions |"]
+    lines = [
+        f"| case | model calls per step, ms | own per step, ms | own once a run, ms | own / calls, {STEPS} steps |"
+    ]
     lines.append("|---|---|---|---|---|")
     with torch.inference_mode():
         for line in (*small_rows(), *large_rows()):
             lines.append(line)
-    setting = (
-        f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, {platform.machine()} CPU, "
-        f"{os.environ.get('OMP_NUM_THREADS', 'all')} thread(s). The lab's models at 64x64 pixels, {STEPS} steps, median "
-        f"of {RUNS} runs; SD1.5's architecture with random weights at 256x256 pixels, {LARGE_STEPS} steps, median of "
-        f"{LARGE_RUNS}; euler, cfg 2. Both sides of each ratio are of the same run. The swap of weights for a pair on "
-        "one checkpoint is the host's work, and counted as the pack's own."
-    )
-    text = "\n".join(["# Overhead", "", setting, "", *lines, ""])
+    machine = f"{platform.machine()} CPU, {os.environ.get('OMP_NUM_THREADS', 'all')} thread(s)"
+    setting = [
+        f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, {machine}; euler, cfg 2.",
+        f"The lab's models: 64x64 pixels, {STEPS} steps, median of {RUNS} runs. SD1.5's architecture with random",
+        f"weights: 256x256 pixels, {LARGE_STEPS} steps, median of {LARGE_RUNS}. Both sides of each ratio are of one",
+        "run. A pair on one checkpoint swaps weights at every step and works out the changed ones once a run; that is",
+        "the host's work, and counted as the pack's own.",
+    ]
+    text = "\n".join(["# Overhead", "", *setting, "", *lines, ""])
     TABLE.write_text(text)
     print(text)
 
