@@ -18,7 +18,7 @@ function modernise(node) {
 app.registerExtension({
   name: "delta_sampling.authors_node",
   beforeConfigureGraph(graph) {
-    if (OLD in globalThis.LiteGraph.registered_node_types) return;
+    if (globalThis.LiteGraph?.registered_node_types?.[OLD]) return;
     const subgraphs = graph.definitions?.subgraphs ?? [];
     for (const { nodes } of [graph, ...subgraphs]) nodes?.forEach(modernise);
   },
