@@ -66,7 +66,7 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=256, help="pictures per column and group")
+    parser.add_argument("--samples", type=int, default=96, help="pictures per column and group")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()

@@ -112,8 +112,6 @@ def test_progress_and_previews_are_those_of_a_ksampler(server):
 
 def test_an_error_reaches_the_user_as_advice(server):
     prompt = Prompt()
-    wide = prompt.add("ConditioningConcat", conditioning_to=prompt.positive, conditioning_from=prompt.positive)
-    assert wide
     latent = prompt.delta_ksampler("source", "adapted", "target")
     prompt.nodes[latent[0]]["inputs"]["target_model"] = prompt.add(
         "ModelSamplingFlux", model=prompt.model("target"), max_shift=1.15, base_shift=0.5, width=64, height=64
