@@ -36,6 +36,9 @@ class Clock:
     """Collects, for each step of a run, how long it took and how long its model calls took (seconds)."""
 
     def __init__(self):
+        self._reset()
+
+    def _reset(self):
         self.steps, self.calls, self.in_models = [], [], 0.0
 
     def on_model(self, patcher):
@@ -66,7 +69,7 @@ class Clock:
 
     def run(self, act) -> float:
         """Run `act` and return how long it took."""
-        self.__init__()
+        self._reset()
         start = time.perf_counter()
         act()
         return time.perf_counter() - start

@@ -23,10 +23,6 @@ class _Residual(nn.Module):
         return x + self.second(F.silu(self.first(F.silu(x))))
 
 
-def _up(before, after):
-    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1))
-
-
 class AutoEncoder(nn.Module):
     """`encode` takes pictures [B,3,H,W] in -1..1, `decode` gives them back; H and W are multiples of 4."""
 

@@ -172,14 +172,3 @@ def draw(rng, labels, look, size=64):
             picture = _draw_alike(rng, int(label), look, len(part), size)
             out[part] = np.round(np.clip(picture, 0, 1) * 255)
     return out
-
-
-def sheet(pictures, columns, scale=2, gap=4):
-    """Lays uint8 pictures out in rows on white: one uint8 picture, for saving with Pillow."""
-    n, h, w, _ = pictures.shape
-    rows = -(-n // columns)
-    page = np.full((rows * (h * scale + gap) + gap, columns * (w * scale + gap) + gap, 3), 255, np.uint8)
-    for i, picture in enumerate(pictures):
-        top, left = (gap + k * (length * scale + gap) for k, length in zip(divmod(i, columns), (h, w), strict=False))
-        page[top : top + h * scale, left : left + w * scale] = picture.repeat(scale, 0).repeat(scale, 1)
-    return page

@@ -28,11 +28,6 @@ from .tiny import (
 )
 
 
-@pytest.fixture(scope="module")
-def base():
-    return model(1)
-
-
 def assert_arrives(found, expected, without):
     """Check that `found` is `expected` but for rounding, which is far less than the difference in question."""
     effect = (expected - without).abs().max()

@@ -16,7 +16,6 @@ from .tiny import (
     pair,
     prompt,
     relative_error,
-    with_lora,
 )
 
 
@@ -26,16 +25,6 @@ class OnSDXLLatents(comfy.supported_models.SD15):
 
 class OnSD3Latents(comfy.supported_models.SD15):
     latent_format = comfy.latent_formats.SD3
-
-
-@pytest.fixture(scope="module")
-def base():
-    return model(1)
-
-
-@pytest.fixture(scope="module")
-def adapted(base):
-    return with_lora(base, 5)
 
 
 def error_of(act, *args, **kwargs) -> str:

@@ -35,16 +35,6 @@ def soft(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(6))
 
 
-@pytest.fixture(scope="module")
-def base():
-    return model(1)
-
-
-@pytest.fixture(scope="module")
-def adapted(base):
-    return with_lora(base, 5)
-
-
 LATENTS = {
     "an image": lambda: image_latent(1),
     "a masked image": lambda: image_latent(1, noise_mask=MASK),
