@@ -3,9 +3,11 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .authors_node import register_replacement
+from .bridges import DeltaBridge, LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
 from .guider import DeltaGuider
 from .ksampler import DeltaKSampler, DeltaKSamplerAdvanced
 from .pair import DeltaPair
+from .resolution import DeltaResolution
 
 
 class DeltaSamplingExtension(ComfyExtension):
@@ -13,4 +15,15 @@ class DeltaSamplingExtension(ComfyExtension):
         await register_replacement()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [DeltaKSampler, DeltaKSamplerAdvanced, DeltaPair, DeltaGuider]
+        return [
+            DeltaKSampler,
+            DeltaKSamplerAdvanced,
+            DeltaPair,
+            DeltaGuider,
+            DeltaResolution,
+            DeltaBridge,
+            LatentBridgeFit,
+            LatentBridgeVAE,
+            LatentBridgeSave,
+            LatentBridgeLoad,
+        ]

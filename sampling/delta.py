@@ -18,17 +18,24 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """What `adapted` predicts beyond `source`, times `strength`."""
+    """What `adapted` predicts beyond `source`, times `strength`, and how the two see the target's state.
+
+    They run at `scale` times the target's resolution. `same_detail` gives them less noise there, so
+    that they see as much of the picture. `bridge` leads from the target's latents to theirs; without
+    one the two kinds have to be the same up to scale and shift.
+    """
 
     source: Branch
     adapted: Branch
     strength: float = 1.0
+    scale: float = 1.0
+    same_detail: bool = False
+    bridge: Any = None
 
 
-def add_delta(prediction: Tensor, adapted: Tensor, source: Tensor, strength: float) -> Tensor:
-    """Return `prediction + strength * (adapted - source)`, all of one shape.
+def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:
+    """Return `prediction + strength * delta`, of one shape: denoised latents, or their unconditional parts.
 
-    The three are predictions of one kind at one noisy state: denoised latents, or their
-    unconditional parts. Equal `adapted` and `source` leave `prediction` as it is, bit for bit.
+    A delta of zero leaves `prediction` as it is, bit for bit.
     """
-    return prediction + strength * (adapted - source)
+    return prediction + strength * delta

@@ -14,22 +14,14 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..delta import Branch
+from ..noise_levels import NoiseLevels
 from .checks import explained
 from .hooks import own_weights, with_own_hooks
+from .latent_spaces import noise_levels
+from .run_input import RunInput
 from .weights import lent, needs_own_weights
 
 KEY = "delta_sampling"
-
-
-@dataclass(frozen=True)
-class RunInput:
-    """What a run was started with, in the words of `CFGGuider.sample`."""
-
-    noise: Any
-    latent_image: Any
-    sigmas: Tensor
-    denoise_mask: Any
-    seed: int | None
 
 
 @dataclass(eq=False)
@@ -40,12 +32,14 @@ class OpenBranch:
     branch: Branch
     patcher: ModelPatcher
     owner: ModelPatcher
+    levels: NoiseLevels = field(init=False)
     guider: comfy.samplers.CFGGuider = field(init=False)
     model_options: dict = field(init=False)
     seed: int | None = field(init=False)
 
     def __post_init__(self):
         self.patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _already_loaded)
+        self.levels = noise_levels(self.patcher)
         self.guider = comfy.samplers.CFGGuider(self.patcher)
         self.guider.set_conds(*with_own_hooks(self.branch.positive, self.branch.negative))
         self.guider.set_cfg(self.branch.cfg)
@@ -111,12 +105,12 @@ class OpenBranch:
         return denoised.to(x.device), None if uncond is None else uncond.to(x.device)
 
 
-def open_all(branches: list[OpenBranch], run: RunInput, then: Callable[[], Any]) -> Any:
-    """Return `then()`, called while all of `branches` are open."""
+def open_all(branches: list[tuple[OpenBranch, RunInput]], then: Callable[[], Any]) -> Any:
+    """Return `then()`, called while all of `branches` are open, each with its own input."""
     if not branches:
         return then()
-    first, *rest = branches
-    return first.open(run, lambda: open_all(rest, run, then))
+    (first, run), *rest = branches
+    return first.open(run, lambda: open_all(rest, then))
 
 
 class _Handoff(comfy.samplers.Sampler):

@@ -9,51 +9,34 @@ from comfy.model_patcher import ModelPatcher
 
 from ..checks import DeltaError
 from ..delta import Delta
+from .latent_spaces import LatentSpace
 
 
 def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
-    """Raise DeltaError unless all models of a run work on one latent space and one kind of noise."""
+    """Raise DeltaError unless source and adapted share a latent space, and a way leads from the target's to it."""
+    own = LatentSpace.of(target)
     for delta in deltas:
-        source, adapted = delta.source.model, delta.adapted.model
-        if _latent_space(source) != _latent_space(adapted):
+        source, adapted = LatentSpace.of(delta.source.model), LatentSpace.of(delta.adapted.model)
+        if not source.same_as(adapted):
             raise DeltaError(
-                f"The source model works on {_name(source)} latents, the adapted model on {_name(adapted)} "
-                "latents. A delta needs both on the same ones. As source_model, load the base model that the "
-                "adapter was made for."
+                f"The source model works on {source}, the adapted model on {adapted}. A delta needs both on the same "
+                "ones. As source_model, load the base model that the adapter was made for."
             )
-        if _latent_space(source) != _latent_space(target):
+        bridge = delta.bridge
+        if bridge is None and not own.rescales(source):
             raise DeltaError(
-                f"The source and adapted models work on {_name(source)} latents, the target model on "
-                f"{_name(target)} latents. Carrying a delta from one latent space to another is not supported "
-                f"yet. Choose a target model that works on {_name(source)} latents."
+                f"The source and adapted models work on {source}, the target model on {own}. A delta needs a bridge "
+                "between the two. Put a Delta Bridge behind the Delta Pair, and connect to it a Latent Bridge Load "
+                "(a fitted bridge from a file), a Latent Bridge Fit (fits one to some images with both VAEs) or a "
+                "Latent Bridge VAE (through pixels: slow, needs no images). Sample with Delta KSampler (Advanced) or "
+                "Delta Guider."
             )
-        for role, model in (("source", source), ("adapted", adapted)):
-            if _noise_kind(model) != _noise_kind(target):
-                raise DeltaError(
-                    f"The {role} model mixes noise in as a {_noise_kind(model)} model, the target model as a "
-                    f"{_noise_kind(target)} model. Both kinds in one run are not supported yet. Choose models of "
-                    "one kind (SD1.x, SD2.x and SDXL diffuse; SD3 and Flux flow)."
-                )
-
-
-def _latent_space(model: ModelPatcher) -> tuple:
-    """Return what makes latents interchangeable: their channels, axes, and scale and shift."""
-    space = model.get_model_object("latent_format")
-    shape = [1, space.latent_channels] + [1] * space.latent_dimensions
-    maps = [tuple(space.process_out(probe).flatten().tolist()) for probe in (torch.zeros(shape), torch.ones(shape))]
-    return space.latent_channels, space.latent_dimensions, *maps
-
-
-def _name(model: ModelPatcher) -> str:
-    space = model.get_model_object("latent_format")
-    return f"{type(space).__name__} ({space.latent_channels} channels)"
-
-
-def _noise_kind(model: ModelPatcher) -> str:
-    """Say whether the clean latent keeps its size in a noisy one (diffusion) or shrinks (flow)."""
-    half = torch.tensor([0.5])
-    clean_part = model.get_model_object("model_sampling").noise_scaling(half, torch.zeros(1), torch.ones(1))
-    return "diffusion" if clean_part.item() == 1.0 else "flow"
+        if bridge is not None and (bridge.source, bridge.target) != (source.shape, own.shape):
+            raise DeltaError(
+                f"The bridge leads from a target of {bridge.target} to a source of {bridge.source}. The target model "
+                f"works on {own}, the source and adapted models on {source}. Connect a bridge whose source_vae is the "
+                "source model's VAE and whose target_vae is the target model's."
+            )
 
 
 @contextmanager

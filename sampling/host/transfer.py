@@ -7,8 +7,6 @@ extend sampling; whatever samples that model, with any sampler, mask or preview,
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import comfy.nested_tensor
-import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
@@ -16,8 +14,10 @@ from torch import Tensor
 
 from ..checks import require_finite
 from ..delta import Delta, add_delta
-from .branches import KEY, OpenBranch, RunInput, open_all
+from .branches import KEY, OpenBranch, open_all
 from .checks import check_models, explained
+from .crossings import open_crossing, placed, run_of_branch
+from .run_input import RunInput, run_input
 from .weights import assign_owners
 
 
@@ -34,7 +34,7 @@ def with_deltas(target: ModelPatcher, deltas: Sequence[Delta]) -> ModelPatcher:
 
     def start_run(executor, *args, **kwargs):
         guider = executor.class_obj
-        run = _Run(guider, deltas, _run_input(*args, **kwargs))
+        run = _Run(guider, deltas, run_input(*args, **kwargs))
         for kind, wrapper in run.wrappers().items():
             add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
         return executor(*args, **kwargs)
@@ -48,20 +48,19 @@ class _Run:
     """One sampling run: the branches it opens, and what it adds to the target's predictions."""
 
     def __init__(self, guider: Any, deltas: Sequence[Delta], started_with: RunInput):
-        self.started_with = started_with
-        branches = []
-        for number, delta in enumerate(deltas, start=1):
-            suffix = f" (delta {number})" if len(deltas) > 1 else ""
-            branches += [(f"source{suffix}", delta.source), (f"adapted{suffix}", delta.adapted)]
-        patchers = assign_owners(guider.model_patcher, [branch.model for _, branch in branches])
-        self.branches = [
-            OpenBranch(role, branch, *pair) for (role, branch), pair in zip(branches, patchers, strict=True)
-        ]
-        self.deltas = [
-            (delta.strength, source, adapted)
-            for delta, source, adapted in zip(deltas, self.branches[::2], self.branches[1::2], strict=True)
-        ]
+        self.target, self.started_with = guider.model_patcher, started_with
         self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))
+        self.bridge_models = [model for delta in deltas if delta.bridge for model in delta.bridge.models]
+        crossings = [open_crossing(self.target, delta, started_with) for delta in deltas]
+        roles, branches = [], []
+        for number, (delta, crossing) in enumerate(zip(deltas, crossings, strict=True), start=1):
+            suffix = f" (delta {number})" if len(deltas) > 1 else ""
+            for role, branch in (("source", delta.source), ("adapted", delta.adapted)):
+                roles.append(role + suffix)
+                branches.append(branch if crossing.maps is None else placed(branch, self.target, started_with))
+        patchers = assign_owners(self.target, [branch.model for branch in branches])
+        opened = [OpenBranch(*parts, *pair) for *parts, pair in zip(roles, branches, patchers, strict=True)]
+        self.deltas = list(zip(deltas, crossings, opened[::2], opened[1::2], strict=True))
 
     def wrappers(self) -> dict[str, Callable]:
         return {
@@ -72,67 +71,50 @@ class _Run:
 
     def load_together(self, executor, model, *args, **kwargs):
         """Load every model of the run in the target's one request, so that none evicts another."""
-        model.set_additional_models(KEY, [extra for branch in self.branches for extra in branch.models()])
+        extras = [extra for _, _, *branches in self.deltas for branch in branches for extra in branch.models()]
+        model.set_additional_models(KEY, extras + self.bridge_models)
         try:
             return executor(model, *args, **kwargs)
         finally:
             model.remove_additional_models(KEY)
 
     def sample_with_branches(self, executor, *args, **kwargs):
-        return open_all(self.branches, self.started_with, lambda: executor(*args, **kwargs))
+        branches = [
+            (branch, run_of_branch(crossing, self.target, branch, self.started_with))
+            for _, crossing, *pair in self.deltas
+            for branch in pair
+        ]
+        return open_all(branches, lambda: executor(*args, **kwargs))
 
     def predict(self, executor, x, timestep, model_options, seed=None, **kwargs):
         """Return the target's denoised prediction plus all deltas, at the latent x [B, C, ...]."""
         post_cfg = model_options.get("sampler_post_cfg_function", [])
         by_sampler = post_cfg[self.post_cfg_before_sampler :]
-        with_uncond = bool(by_sampler)
-        predictions = {branch: branch.predict(x, timestep, with_uncond) for branch in self.branches}
+        predictions = {}
 
-        def add_deltas(prediction: Tensor, part: int) -> Tensor:
-            for strength, source, adapted in self.deltas:
-                prediction = add_delta(prediction, predictions[adapted][part], predictions[source][part], strength)
+        def add_deltas(prediction: Tensor, clean: Tensor, part: int) -> Tensor:
+            for delta, crossing, *pair in self.deltas:
+                for branch in pair:
+                    if branch not in predictions:
+                        seen = crossing.seen_by(branch.levels, x, timestep, clean)
+                        predictions[branch] = branch.predict(*seen, with_uncond=bool(by_sampler))
+                source, adapted = (predictions[branch][part] for branch in pair)
+                prediction = add_delta(prediction, crossing.delta(adapted, source), delta.strength)
             return prediction
 
         if by_sampler:
             # CFG++ samplers step along the unconditional part, which a delta changes as well.
-            seen = [_seeing_uncond(function, lambda uncond: add_deltas(uncond, 1)) for function in by_sampler]
+            def with_deltas(args: dict) -> dict:
+                return {**args, "uncond_denoised": add_deltas(args["uncond_denoised"], args["denoised"], 1)}
+
+            seen = [lambda args, function=function: function(with_deltas(args)) for function in by_sampler]
             kept = post_cfg[: self.post_cfg_before_sampler]
             model_options = {**model_options, "sampler_post_cfg_function": kept + seen}
         with explained("target", executor.class_obj):
             target = executor(x, timestep, model_options, seed, **kwargs)
-        denoised = add_deltas(target, 0)
+        denoised = add_deltas(target, target, 0)
         if not torch.isfinite(denoised).all():
             by_role = {branch.role: prediction for branch, (prediction, _) in predictions.items()}
             results = {"target": target, **by_role, "target plus delta": denoised}
             require_finite(results, timestep.flatten()[0].item(), self.started_with.sigmas)
         return denoised
-
-
-def _seeing_uncond(function: Callable[[dict], Tensor], change: Callable[[Tensor], Tensor]) -> Callable[[dict], Tensor]:
-    return lambda args: function({**args, "uncond_denoised": change(args["uncond_denoised"])})
-
-
-def _run_input(
-    noise,
-    latent_image,
-    sampler,
-    sigmas,
-    denoise_mask=None,
-    callback=None,
-    disable_pbar=False,
-    seed=None,
-    latent_shapes=(),
-    **kwargs,
-) -> RunInput:
-    """Return, from the arguments of `outer_sample`, what was asked for before the host packed and repeated it."""
-    # A mask is repeated over the channels of its latent: one of them says it all.
-    if len(latent_shapes) <= 1:
-        mask = None if denoise_mask is None else denoise_mask[:, :1]
-        return RunInput(noise, latent_image, sigmas, mask, seed)
-
-    def nested(packed: Tensor, channels: slice = slice(None)) -> comfy.nested_tensor.NestedTensor:
-        parts = comfy.utils.unpack_latents(packed, latent_shapes)
-        return comfy.nested_tensor.NestedTensor([part[:, channels] for part in parts])
-
-    mask = None if denoise_mask is None else nested(denoise_mask, slice(1))
-    return RunInput(nested(noise), nested(latent_image), sigmas, mask, seed)

@@ -36,32 +36,23 @@ def error_of(act, *args, **kwargs) -> str:
 
 def test_an_adapted_model_of_another_latent_space(base):
     message = error_of(delta_ksampler, base, model(2, family=OnSDXLLatents), base)
-    assert "source model works on SD15 (4 channels) latents, the adapted model on SDXL (4 channels)" in message
+    assert "source model works on SD15 latents (4 channels at 1/8 of the picture), the adapted model on SDXL" in message
     assert "As source_model, load the base model" in message
 
 
 def test_an_adapted_model_of_other_channels(base):
     message = error_of(delta_ksampler, base, model(2, family=OnSD3Latents, in_channels=16, out_channels=16), base)
-    assert "source model works on SD15 (4 channels) latents, the adapted model on SD3 (16 channels)" in message
+    assert "the adapted model on SD3 latents (16 channels at 1/8 of the picture)" in message
 
 
-def test_a_target_of_another_latent_space_is_not_supported_yet(base, adapted):
-    message = error_of(delta_ksampler, base, adapted, model(2, family=OnSDXLLatents))
-    assert "SD15 (4 channels) latents, the target model on SDXL (4 channels)" in message
-    assert "not supported yet" in message
-    assert "Choose a target model" in message
-
-
-def test_the_guider_and_the_advanced_sampler_say_it_too(base, adapted):
-    target = model(2, family=OnSDXLLatents)
+def test_a_target_of_other_channels_needs_a_bridge(base, adapted):
+    target = model(2, family=OnSD3Latents, in_channels=16, out_channels=16)
+    message = error_of(delta_ksampler, base, adapted, target)
+    assert "SD15 latents (4 channels at 1/8 of the picture), the target model on SD3 latents (16 channels" in message
+    for name in ("Delta Bridge", "Latent Bridge Load", "Latent Bridge Fit", "Latent Bridge VAE"):
+        assert name in message
     for act in (delta_guider, advanced_sampler):
-        assert "target model on SDXL" in error_of(act, target, pair(base, adapted))
-
-
-def test_flow_and_diffusion_in_one_run_are_not_supported_yet(base, adapted):
-    message = error_of(delta_ksampler, base, adapted, model(2, ModelType.FLOW))
-    assert "source model mixes noise in as a diffusion model, the target model as a flow model" in message
-    assert "not supported yet" in message
+        assert error_of(act, target, pair(base, adapted)) == message
 
 
 def test_flow_models_among_themselves_are_supported():

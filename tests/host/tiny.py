@@ -1,5 +1,7 @@
 """Tiny models of the host's own classes, and short ways to run nodes on them."""
 
+import importlib
+
 import comfy.lora
 import comfy.model_base
 import comfy.supported_models
@@ -89,6 +91,11 @@ def image_latent(seed: int, batch: int = 1, size: int = 8, **extra) -> dict:
 
 def node(name: str):
     return host_nodes.NODE_CLASS_MAPPINGS[name]
+
+
+def of_the_pack(module: str):
+    """Return a module of the pack as the host has loaded it: `sampling.bridges`, say."""
+    return importlib.import_module(f"{node('DeltaPair').__module__.rsplit('.', 2)[0]}.{module}")
 
 
 def ksampler(

@@ -1,0 +1,142 @@
+"""Bridges between latent spaces: made, kept, and given to a delta."""
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..sampling.bridge_fit import fit_bridge
+from ..sampling.host import bridge_files
+from ..sampling.host.vae_bridge import VAEBridge, encode, latent_shape
+from .inputs import CATEGORY, DeltaType
+
+BridgeType = io.Custom("LATENT_BRIDGE")
+
+SOURCE_VAE_TIP = "The VAE of the source model, the old base."
+TARGET_VAE_TIP = "The VAE of the target model, the new base."
+
+
+class DeltaBridge(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeltaBridge",
+            display_name="Delta Bridge",
+            category=CATEGORY,
+            description="Leads a delta between models whose latents differ, such as SD1.5 and Flux.",
+            search_aliases=["delta sampling", "latent bridge", "latent interposer"],
+            inputs=[
+                DeltaType.Input("delta", tooltip="The delta to change, from a Delta Pair."),
+                BridgeType.Input(
+                    "bridge", tooltip="From a Latent Bridge Load, Latent Bridge Fit or Latent Bridge VAE."
+                ),
+            ],
+            outputs=[DeltaType.Output(display_name="delta", tooltip="The delta with the bridge.")],
+        )
+
+    @classmethod
+    def execute(cls, delta, bridge) -> io.NodeOutput:
+        return io.NodeOutput(tuple(replace(d, bridge=bridge) for d in delta))
+
+
+class LatentBridgeFit(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentBridgeFit",
+            display_name="Latent Bridge Fit",
+            category=CATEGORY,
+            description="Fits a bridge between the latents of two VAEs to some pictures, by least squares.",
+            search_aliases=["delta sampling", "latent interposer", "fit latent bridge"],
+            inputs=[
+                io.Image.Input("images", tooltip="Pictures of all kinds, a batch. Ten to fifty photographs do."),
+                io.Vae.Input("source_vae", tooltip=SOURCE_VAE_TIP),
+                io.Vae.Input("target_vae", tooltip=TARGET_VAE_TIP),
+            ],
+            outputs=[
+                BridgeType.Output(display_name="bridge", tooltip="For a Delta Bridge or a Latent Bridge Save."),
+                io.String.Output(
+                    display_name="report", tooltip="How well the fit explains each channel (R2, 1 is best)."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images, source_vae, target_vae) -> io.NodeOutput:
+        latents = [encode(vae, images) for vae in (source_vae, target_vae)]
+        fit = fit_bridge(list(zip(*latents, strict=True)), latent_shape(source_vae), latent_shape(target_vae))
+        return io.NodeOutput(fit.bridge, fit.report(), ui={"text": (fit.report(),)})
+
+
+class LatentBridgeVAE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentBridgeVAE",
+            display_name="Latent Bridge VAE",
+            category=CATEGORY,
+            description="A bridge through pixels: decodes with one VAE and encodes with the other, three times a model "
+            "call. Exact and slow.",
+            search_aliases=["delta sampling", "latent bridge", "pixel bridge"],
+            inputs=[
+                io.Vae.Input("source_vae", tooltip=SOURCE_VAE_TIP),
+                io.Vae.Input("target_vae", tooltip=TARGET_VAE_TIP),
+            ],
+            outputs=[BridgeType.Output(display_name="bridge", tooltip="For a Delta Bridge.")],
+        )
+
+    @classmethod
+    def execute(cls, source_vae, target_vae) -> io.NodeOutput:
+        return io.NodeOutput(VAEBridge(source_vae, target_vae))
+
+
+class LatentBridgeSave(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentBridgeSave",
+            display_name="Latent Bridge Save",
+            category=CATEGORY,
+            description="Saves a fitted bridge in the folder models/latent_bridges.",
+            search_aliases=["delta sampling", "latent bridge"],
+            is_output_node=True,
+            inputs=[
+                BridgeType.Input("bridge", tooltip="The bridge to save, from a Latent Bridge Fit."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="source_to_target",
+                    tooltip="The name, a folder before it if you like: sd15/to_flux. A number follows it.",
+                ),
+            ],
+            outputs=[BridgeType.Output(display_name="bridge", tooltip="The same bridge.")],
+        )
+
+    @classmethod
+    def execute(cls, bridge, filename_prefix) -> io.NodeOutput:
+        name = bridge_files.save(bridge, filename_prefix)
+        return io.NodeOutput(bridge, ui={"text": (f"Saved as {name}",)})
+
+
+class LatentBridgeLoad(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentBridgeLoad",
+            display_name="Latent Bridge Load",
+            category=CATEGORY,
+            description="Loads a bridge from the folder models/latent_bridges.",
+            search_aliases=["delta sampling", "latent bridge"],
+            inputs=[
+                io.Combo.Input(
+                    "bridge_name", options=bridge_files.names(), tooltip="A file that a Latent Bridge Save has written."
+                )
+            ],
+            outputs=[BridgeType.Output(display_name="bridge", tooltip="For a Delta Bridge.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, bridge_name) -> float:
+        return bridge_files.modified(bridge_name)
+
+    @classmethod
+    def execute(cls, bridge_name) -> io.NodeOutput:
+        return io.NodeOutput(bridge_files.load(bridge_name))

@@ -1,0 +1,135 @@
+"""Bridges between latent spaces that map every pixel by one matrix, and how to fit them.
+
+Where one space has larger pixels than the other (Flux.2: 128 channels at 1/16 of the picture, SD1.5:
+4 at 1/8), the finer latent is folded first: blocks of its pixels become channels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checks import DeltaError
+
+
+@dataclass(frozen=True)
+class LatentShape:
+    """What can be told of a latent space from the outside: channels, and pixels of the picture per pixel."""
+
+    channels: int
+    downscale: int
+
+    def __str__(self):
+        return f"{self.channels} channels at 1/{self.downscale} of the picture"
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A map of latents, pixel by pixel: fold blocks into channels, multiply, add, unfold.
+
+    `weight` is [C_out * unfold^2, C_in * fold^2] and `bias` [C_out * unfold^2]; a latent
+    [B, C_in, H, W] becomes [B, C_out, H / fold * unfold, W / fold * unfold].
+    """
+
+    weight: Tensor
+    bias: Tensor
+    fold: int = 1
+    unfold: int = 1
+
+    def to(self, device: torch.device) -> "Affine":
+        return replace(self, weight=self.weight.to(device), bias=self.bias.to(device))
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        return self._mapped(latent, self.bias)
+
+    def linear(self, delta: Tensor) -> Tensor:
+        """Return the map of a difference of latents."""
+        return self._mapped(delta, None)
+
+    def _mapped(self, latent: Tensor, bias: Tensor | None) -> Tensor:
+        _require_whole_blocks(latent, self.fold)
+        weight = self.weight.to(latent)[:, :, None, None]
+        out = F.conv2d(F.pixel_unshuffle(latent, self.fold), weight, None if bias is None else bias.to(latent))
+        return F.pixel_shuffle(out, self.unfold)
+
+
+def _require_whole_blocks(latent: Tensor, fold: int) -> None:
+    """Raise DeltaError unless the latent's height and width are multiples of `fold`."""
+    height, width = latent.shape[-2:]
+    if height % fold or width % fold:
+        raise DeltaError(
+            f"The target's latent is {width}x{height}, and one pixel of the source's latent covers {fold}x{fold} of "
+            f"its pixels. Choose a width and height of the target's latent that are multiples of {fold}."
+        )
+
+
+def eye(source: LatentShape, target: LatentShape) -> Affine:
+    """Return the map from target to source that keeps channels by their number, the rest zero."""
+    fold, unfold = folds(source, target)
+    inputs, outputs = target.channels * fold**2, source.channels * unfold**2
+    return Affine(torch.eye(outputs, inputs), torch.zeros(outputs), fold, unfold)
+
+
+def folds(source: LatentShape, target: LatentShape) -> tuple[int, int]:
+    """Return by how much the target's and the source's latents are folded to reach one grid.
+
+    Raises DeltaError where the pixels of one are no whole blocks of the other's.
+    """
+    large = max(source.downscale, target.downscale)
+    if large % source.downscale or large % target.downscale:
+        raise DeltaError(
+            f"The source's latents have {source} and the target's {target}. A bridge needs pixels of which one "
+            "is a whole multiple of the other. Choose another pair of models."
+        )
+    return large // target.downscale, large // source.downscale
+
+
+def affine_of(function: Callable[[Tensor], Tensor], channels: int, fold: int, unfold: int) -> Affine:
+    """Return the Affine that equals `function`, which has to map latents pixel by pixel, by trying it."""
+    inputs = channels * fold**2
+    # One block: all zeros, then each of its values one.
+    probes = torch.cat([torch.zeros(1, inputs), torch.eye(inputs)])[:, :, None, None]
+    answers = F.pixel_unshuffle(function(F.pixel_shuffle(probes, fold)), unfold)[:, :, 0, 0]
+    return Affine((answers[1:] - answers[0]).T.contiguous(), answers[0], fold, unfold)
+
+
+def polar(weight: Tensor) -> Tensor:
+    """Return the nearest matrix with orthonormal rows or columns: what keeps unit noise unit noise."""
+    u, _, vh = torch.linalg.svd(weight, full_matrices=False)
+    return u @ vh
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBridge:
+    """A bridge of two maps, between the latents that VAEs encode and decode."""
+
+    source: LatentShape
+    target: LatentShape
+    to_source: Affine
+    to_target: Affine
+
+    @property
+    def noise_map(self) -> Affine:
+        """The map whose polar factor carries noise."""
+        return self.to_source
+
+    @property
+    def models(self) -> tuple:
+        """What the host has to load: nothing."""
+        return ()
+
+    def to(self, device: torch.device) -> "LinearBridge":
+        return replace(self, to_source=self.to_source.to(device), to_target=self.to_target.to(device))
+
+    def clean_to_source(self, clean: Tensor) -> Tensor:
+        return self.to_source(clean)
+
+    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
+        return self.to_target.linear(adapted - source)
+
+
+def same_latents(shape: LatentShape) -> LinearBridge:
+    """Return the bridge between two spaces that hold the same latents."""
+    return LinearBridge(shape, shape, eye(shape, shape), eye(shape, shape))

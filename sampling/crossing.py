@@ -1,0 +1,114 @@
+"""Crossings: the state of one model as another sees it, and the way back for the delta.
+
+The target's own prediction splits its noisy latent into a clean part and noise. Each goes to the
+source's latent space by its own map, and there they make a noisy latent again, at the noise level
+of the source that has the same ratio of noise to signal.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .bridges import Affine, polar
+from .noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseMap:
+    """Carries unit noise: by a map with orthonormal rows or columns, and by fixed noise where that gives none."""
+
+    rotation: Affine
+    missing: Tensor
+
+    def to(self, device: torch.device) -> "NoiseMap":
+        return NoiseMap(self.rotation.to(device), self.missing.to(device))
+
+    def __call__(self, noise: Tensor) -> Tensor:
+        return self.rotation.linear(noise) + self.missing.to(noise)
+
+
+def noise_map(clean_map: Affine, shape: Sequence[int], seed: int) -> NoiseMap:
+    """Return the map of noise beside `clean_map`; its fixed part is for latents of the source's `shape` [B, C, H, W].
+
+    Directions that the target's latents lack get noise drawn from `seed`.
+    """
+    weight = polar(clean_map.weight.double()).float()
+    after, before = weight.shape
+    rotation = replace(clean_map, weight=weight, bias=torch.zeros(after))
+    if after <= before:
+        return NoiseMap(rotation, torch.zeros(()))
+    lacking = Affine(torch.eye(after) - weight @ weight.T, rotation.bias, clean_map.unfold, clean_map.unfold)
+    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return NoiseMap(rotation, lacking.linear(drawn))
+
+
+@dataclass(frozen=True, eq=False)
+class LatentMaps:
+    """The maps between the latents of a target's model and a source's, each [B, C, ...] to [B, C, ...].
+
+    `delta_to_target` takes the predictions of adapted and source.
+    """
+
+    clean_to_source: Callable[[Tensor], Tensor]
+    noise_to_source: Callable[[Tensor], Tensor]
+    delta_to_target: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(eq=False)
+class Crossing:
+    """How the branches of a delta see a target's state, and how the delta gets to the target.
+
+    `levels` are the target's, `branches` those of source and adapted. `maps` is None where all have
+    the same latents. `detail` is the share of the target's noise-to-signal ratio that the branches get.
+    """
+
+    levels: NoiseLevels
+    branches: tuple[NoiseLevels, NoiseLevels]
+    maps: LatentMaps | None = None
+    detail: float = 1.0
+
+    def sees_the_same(self, branch: NoiseLevels) -> bool:
+        """Say whether `branch` takes every latent and sigma of the target as they are."""
+        ranges = {(levels.sigma_min, levels.sigma_max) for levels in (self.levels, *self.branches)}
+        return self._keeps(branch) and len(ranges) == 1
+
+    def sigma_for(self, branch: NoiseLevels, sigma: Tensor) -> Tensor:
+        """Return the sigma at which `branch` sees the target's `sigma`, kept within what both branches know."""
+        if self.sees_the_same(branch):
+            return sigma
+        ratio = noise_to_signal(sigma, self.levels) * self.detail
+        known = ratio.clamp(*self._known)
+        level = sigma_at(known, branch)
+        # What need not change is not rounded either.
+        return torch.where(known == ratio, sigma, level) if self._keeps(branch) else level
+
+    def seen_by(self, branch: NoiseLevels, x: Tensor, sigma: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the latent and the sigma [B] that `branch` has for the target's x [B, C, ...] at sigma [B].
+
+        `clean` is the clean latent that the target sees in x.
+        """
+        if self.sees_the_same(branch):
+            return x, sigma
+        level = self.sigma_for(branch, sigma)
+        noise = noise_in(x, clean, sigma, self.levels)
+        if self.maps is not None:
+            return mix(self.maps.clean_to_source(clean), self.maps.noise_to_source(noise), level, branch), level
+        seen = mix(clean, noise, level, branch)
+        if self._keeps(branch):
+            seen = torch.where((level == sigma).reshape(-1, *[1] * (x.ndim - 1)), x, seen)
+        return seen, level
+
+    def delta(self, adapted: Tensor, source: Tensor) -> Tensor:
+        """Return what `adapted` predicts beyond `source`, in the target's latents."""
+        return adapted - source if self.maps is None else self.maps.delta_to_target(adapted, source)
+
+    @cached_property
+    def _known(self) -> tuple[float, float]:
+        return known_range(*self.branches)
+
+    def _keeps(self, branch: NoiseLevels) -> bool:
+        """Say whether latents and sigmas within the known range are the target's own."""
+        return self.maps is None and branch.mixes_like(self.levels)

@@ -1,0 +1,97 @@
+"""Fitted bridges as files: safetensors in models/latent_bridges, with what they are for as metadata."""
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import safetensors
+import safetensors.torch
+import torch
+
+from ..bridges import Affine, LatentShape, LinearBridge, folds
+from ..checks import DeltaError
+
+FOLDER = "latent_bridges"
+KIND = "delta-sampling latent bridge 1"
+SUFFIX = ".safetensors"
+ROLES, MAPS, PARTS = ("source", "target"), ("to_source", "to_target"), ("weight", "bias")
+
+folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+
+
+def names() -> list[str]:
+    """Return the files in the folder, as the host lists models."""
+    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(SUFFIX)]
+
+
+def modified(name: str) -> float:
+    """Return when the file `name` was changed last."""
+    return os.path.getmtime(_path(name))
+
+
+def save(bridge: Any, prefix: str) -> str:
+    """Write a fitted bridge under a new name that begins with `prefix`; return the name.
+
+    Raises DeltaError for a bridge of VAEs and for a name that leaves the folder.
+    """
+    if not isinstance(bridge, LinearBridge):
+        raise DeltaError(
+            "This bridge is made of two VAEs, which are files already. Connect a Latent Bridge Fit to save its fit."
+        )
+    root = folder_paths.get_folder_paths(FOLDER)[0]
+    _require_inside(root, prefix)
+    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, root)
+    path = Path(folder, f"{name}_{counter:05}_{SUFFIX}")
+    tensors = {f"{m}.{part}": getattr(getattr(bridge, m), part).cpu().contiguous() for m in MAPS for part in PARTS}
+    shapes = {role: asdict(getattr(bridge, role)) for role in ROLES}
+    safetensors.torch.save_file(tensors, path, {"kind": KIND, "shapes": json.dumps(shapes)})
+    return path.relative_to(root).as_posix()
+
+
+def load(name: str) -> LinearBridge:
+    """Read a bridge from the folder. Raises DeltaError for a file that is not one, or lies elsewhere."""
+    path = _path(name)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("kind") != KIND:
+                raise ValueError(f"its kind is {metadata.get('kind')!r} and not {KIND!r}")
+            shapes = {role: LatentShape(**parts) for role, parts in json.loads(metadata["shapes"]).items()}
+            maps = [Affine(*(file.get_tensor(f"{m}.{part}") for part in PARTS)) for m in MAPS]
+        return _bridge(shapes["source"], shapes["target"], *maps)
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise DeltaError(
+            f"{name} in the folder models/{FOLDER} is not a latent bridge, or a damaged one: {error}. Choose a file "
+            "that a Latent Bridge Save has written, or make one with Latent Bridge Fit."
+        ) from error
+
+
+def _bridge(source: LatentShape, target: LatentShape, to_source: Affine, to_target: Affine) -> LinearBridge:
+    fold, unfold = folds(source, target)
+    sizes = source.channels * unfold**2, target.channels * fold**2
+    for found, (after, before) in ((to_source, sizes), (to_target, sizes[::-1])):
+        expected = {"weight": (after, before), "bias": (after,)}
+        for part, size in expected.items():
+            tensor = getattr(found, part)
+            if tensor.shape != size or not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"a {part} of finite numbers {list(size)} was expected, {list(tensor.shape)} was found"
+                )
+    ways = replace(to_source, fold=fold, unfold=unfold), replace(to_target, fold=unfold, unfold=fold)
+    return LinearBridge(source, target, *ways)
+
+
+def _path(name: str) -> str:
+    _require_inside(folder_paths.get_folder_paths(FOLDER)[0], name)
+    return folder_paths.get_full_path_or_raise(FOLDER, name)
+
+
+def _require_inside(root: str, name: str) -> None:
+    if not Path(root, name).resolve().is_relative_to(Path(root).resolve()):
+        raise DeltaError(
+            f"The name {name!r} leads out of the folder models/{FOLDER}, where bridges are kept. Choose a name without "
+            "'..' that does not begin with a slash or a drive."
+        )

@@ -1,0 +1,98 @@
+"""Crossings between models of the host: what it takes to show a target's state to the branches of a delta."""
+
+from dataclasses import replace
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..bridges import affine_of, same_latents
+from ..crossing import Crossing, LatentMaps, noise_map
+from ..delta import Branch, Delta
+from ..resize import Resize
+from .branches import OpenBranch
+from .latent_spaces import LatentSpace, noise_levels
+from .run_input import RunInput
+
+AREA_UNIT = 8  # areas of conditioning are counted in blocks of 8 by 8 pixels of the picture
+
+
+def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing:
+    """Return the crossing of `delta` in the run of `target` that was started with `run`."""
+    levels = noise_levels(target), (noise_levels(delta.source.model), noise_levels(delta.adapted.model))
+    if not changes_latents(target, delta):
+        return Crossing(*levels)
+    space, source_space = LatentSpace.of(target), LatentSpace.of(delta.source.model)
+    bridge = (delta.bridge or same_latents(space.shape)).to(target.load_device)
+    fold, unfold = bridge.noise_map.fold, bridge.noise_map.unfold
+    batch, _, *large = space.picture(run.noise).shape
+    small = large if delta.scale == 1.0 else [fold * max(1, round(edge * delta.scale / fold)) for edge in large]
+    resize = Resize(tuple(large), tuple(small), target.load_device)
+
+    def linear_part(probe: Tensor) -> Tensor:
+        return source_space.to_model(bridge.noise_map(space.to_raw(probe)))
+
+    rotated = noise_map(
+        affine_of(linear_part, space.shape.channels, fold, unfold),
+        (batch, source_space.shape.channels, *(edge // fold * unfold for edge in small)),
+        run.seed or 0,
+    ).to(target.load_device)
+
+    def clean_to_source(clean: Tensor) -> Tensor:
+        raw = bridge.clean_to_source(space.to_raw(resize.down(space.picture(clean))))
+        return source_space.latent(source_space.to_model(raw))
+
+    def noise_to_source(noise: Tensor) -> Tensor:
+        return source_space.latent(rotated(resize.noise_down(space.picture(noise))))
+
+    def delta_to_target(adapted: Tensor, source: Tensor) -> Tensor:
+        adapted, source = (source_space.to_raw(source_space.picture(p)) for p in (adapted, source))
+        return space.latent(resize.up(space.delta_to_model(bridge.delta_to_target(adapted, source))))
+
+    maps = LatentMaps(clean_to_source, noise_to_source, delta_to_target)
+    return Crossing(*levels, maps, resize.ratio if delta.same_detail else 1.0)
+
+
+def changes_latents(target: ModelPatcher, delta: Delta) -> bool:
+    """Say whether the pair's latents are others than the target's, in kind or in resolution."""
+    same = LatentSpace.of(target).same_as(LatentSpace.of(delta.source.model))
+    return delta.bridge is not None or delta.scale != 1.0 or not same
+
+
+def run_of_branch(crossing: Crossing, target: ModelPatcher, branch: OpenBranch, run: RunInput) -> RunInput:
+    """Return what `branch` is to be opened with: the target's `run` in its own latents and sigmas."""
+    levels = branch.levels
+    if crossing.sees_the_same(levels):
+        return run
+    sigmas = torch.where(run.sigmas > 0, crossing.sigma_for(levels, run.sigmas), run.sigmas)
+    if crossing.maps is None:
+        return replace(run, sigmas=sigmas)
+    space, source_space = LatentSpace.of(target), LatentSpace.of(branch.patcher)
+    noise, image, mask = crossing.maps.noise_to_source(run.noise), run.latent_image, run.denoise_mask
+    if image.count_nonzero() == 0:
+        # The host takes zeros for "no picture", and does not scale or shift them.
+        image = torch.zeros_like(noise)
+    else:
+        seen = crossing.maps.clean_to_source(space.latent(space.to_model(space.picture(image))))
+        image = source_space.latent(source_space.to_raw(source_space.picture(seen)))
+    mask = None if mask is None else source_space.latent(space.picture(mask))
+    return RunInput(noise, image, sigmas, mask, run.seed)
+
+
+def placed(branch: Branch, target: ModelPatcher, run: RunInput) -> Branch:
+    """Return `branch` with the areas of its conditioning as shares of the picture, whatever its latents' size."""
+    space, source_space = LatentSpace.of(target), LatentSpace.of(branch.model)
+    edges = [edge * space.shape.downscale for edge in space.picture(run.noise).shape[2:]]
+    frames = source_space.axes - 2
+
+    def share(options: dict) -> dict:
+        area = options.get("area")
+        if area is None or len(area) != 4:
+            return options
+        height, width, y, x = (part * AREA_UNIT / edge for part, edge in zip(area, edges * 2, strict=True))
+        return {**options, "area": ("percentage", *[1.0] * frames, height, width, *[0.0] * frames, y, x)}
+
+    def placed_in(conditioning: list) -> list:
+        return [[embedding, share(options)] for embedding, options in conditioning]
+
+    return replace(branch, positive=placed_in(branch.positive), negative=placed_in(branch.negative))

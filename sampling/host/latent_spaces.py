@@ -1,0 +1,102 @@
+"""What the host knows of a model's latents and noise, in the words of the method."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..bridges import LatentShape
+from ..checks import DeltaError
+from ..noise_levels import NoiseLevels
+
+
+@dataclass(frozen=True, eq=False)
+class LatentSpace:
+    """The latents of a model. *Raw* ones are those that VAEs know, a *picture* has no axis of time."""
+
+    format: Any
+
+    @classmethod
+    def of(cls, model: ModelPatcher) -> "LatentSpace":
+        return cls(model.get_model_object("latent_format"))
+
+    @property
+    def shape(self) -> LatentShape:
+        return LatentShape(self.format.latent_channels, self.format.spacial_downscale_ratio)
+
+    @property
+    def axes(self) -> int:
+        """The number of axes after batch and channels: 2 for pictures, 3 for video."""
+        return self.format.latent_dimensions
+
+    def __str__(self):
+        return f"{type(self.format).__name__} latents ({self.shape})"
+
+    @cached_property
+    def _scaling(self) -> list[tuple]:
+        probes = (torch.zeros, torch.ones)
+        return [tuple(self.format.process_out(probe(self._size(1, 1, 1))).flatten().tolist()) for probe in probes]
+
+    def same_as(self, other: "LatentSpace") -> bool:
+        """Say whether latents of the one are latents of the other: same shape, scale and shift."""
+        return self.shape == other.shape and self.axes == other.axes and self._scaling == other._scaling
+
+    def rescales(self, other: "LatentSpace") -> bool:
+        """Say whether at most scale and shift tell the two apart."""
+        return self.shape == other.shape and self.axes == other.axes
+
+    def _size(self, batch: int, height: int, width: int) -> list[int]:
+        return [batch, self.shape.channels, *[1] * (self.axes - 2), height, width]
+
+    def picture(self, latent: Tensor) -> Tensor:
+        """Return a latent of this space as a picture [B, C, H, W]. Raises DeltaError for several frames."""
+        if not latent.is_nested and latent.ndim == 4:
+            return latent
+        if latent.is_nested or latent.ndim != 5 or latent.shape[2] != 1:
+            raise DeltaError(
+                f"The latent has the shape {list(latent.shape)}. A delta crosses to another kind of latents or another "
+                "resolution for single pictures only. Choose a length of one frame, or models that share one kind of "
+                "latents."
+            )
+        return latent[:, :, 0]
+
+    def latent(self, picture: Tensor) -> Tensor:
+        """Return a picture [B, C, H, W] with the axes of this space."""
+        return picture.reshape(*picture.shape[:2], *[1] * (self.axes - 2), *picture.shape[2:])
+
+    def to_raw(self, picture: Tensor) -> Tensor:
+        """Return the raw picture of the model's own."""
+        return self.picture(self.format.process_out(self.latent(picture)))
+
+    def to_model(self, raw: Tensor) -> Tensor:
+        """Return the model's picture of a raw one."""
+        return self.picture(self.format.process_in(self.latent(raw)))
+
+    def delta_to_model(self, raw: Tensor) -> Tensor:
+        """Return the model's difference of pictures for a raw difference."""
+        return self.to_model(raw) - self.to_model(torch.zeros_like(raw[:1]))
+
+
+def noise_levels(model: ModelPatcher) -> NoiseLevels:
+    """Return what noise the model was made for, found by mixing some. Raises DeltaError for an unknown kind."""
+    sampling = model.get_model_object("model_sampling")
+    sigma, zero, one = torch.tensor([0.25, 0.5]), torch.zeros(2), torch.ones(2)
+    clean = sampling.noise_scaling(sigma, zero.clone(), one.clone())
+    noise = sampling.noise_scaling(sigma, one.clone(), zero.clone())
+    flow = torch.equal(clean, 1 - sigma)
+    if not (flow or torch.equal(clean, one)) or not noise.all() or noise[1] != 2 * noise[0]:
+        raise DeltaError(
+            f"The model {type(model.model).__name__} mixes noise in a way of its own ({type(sampling).__name__}): "
+            f"{clean.tolist()} of the picture and {noise.tolist()} of noise at sigma {sigma.tolist()}. A delta needs "
+            "models that add noise (SD1.x, SD2.x, SDXL, ...) or blend it in (SD3, Flux, ...)."
+        )
+    return NoiseLevels(
+        flow=flow,
+        sigma_min=float(sampling.sigma_min),
+        sigma_max=float(sampling.sigma_max),
+        noise_std=2 * noise[1].item(),
+        clean_std=float(getattr(sampling, "sigma_data", 1.0)),
+    )

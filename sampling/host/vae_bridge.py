@@ -1,0 +1,66 @@
+"""VAEs as a bridge: from latents to pixels with one, from pixels to latents with the other."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..bridges import Affine, LatentShape, eye
+
+
+def latent_shape(vae: Any) -> LatentShape:
+    """Return the shape of the latents of a VAE."""
+    return LatentShape(vae.latent_channels, vae.spacial_compression_encode())
+
+
+def encode(vae: Any, images: Tensor) -> Tensor:
+    """Return the raw latents [B, C, h, w] of `images` [B, H, W, 3] in 0..1."""
+    # One by one: a VAE of videos takes a batch for the frames of one.
+    latents = torch.cat([vae.encode(image[None, ..., :3]) for image in images])
+    return latents[:, :, 0] if latents.ndim == 5 else latents
+
+
+def decode(vae: Any, latents: Tensor) -> Tensor:
+    """Return the images [B, H, W, 3] in 0..1 of raw latents [B, C, h, w]."""
+    images = vae.decode(latents[:, :, None] if vae.latent_dim == 3 else latents)
+    return images[:, 0] if images.ndim == 5 else images
+
+
+@dataclass(frozen=True, eq=False)
+class VAEBridge:
+    """A bridge through pixels: exact as far as the VAEs are, and slow.
+
+    Noise has no picture, so it passes by the channels' numbers.
+    """
+
+    source_vae: Any
+    target_vae: Any
+
+    @property
+    def source(self) -> LatentShape:
+        return latent_shape(self.source_vae)
+
+    @property
+    def target(self) -> LatentShape:
+        return latent_shape(self.target_vae)
+
+    @property
+    def noise_map(self) -> Affine:
+        return eye(self.source, self.target)
+
+    @property
+    def models(self) -> list[ModelPatcher]:
+        """What has to be loaded."""
+        return [self.source_vae.patcher, self.target_vae.patcher]
+
+    def to(self, device: torch.device) -> "VAEBridge":
+        return self
+
+    def clean_to_source(self, clean: Tensor) -> Tensor:
+        return encode(self.source_vae, decode(self.target_vae, clean)).to(clean)
+
+    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
+        adapted, source = (encode(self.target_vae, decode(self.source_vae, p)).to(p) for p in (adapted, source))
+        return adapted - source
