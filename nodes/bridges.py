@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..sampling.bridge_fit import fit_bridge
 from ..sampling.host import bridge_files
-from ..sampling.host.vae_bridge import VAEBridge, encode, latent_shape
+from ..sampling.host.vae_bridge import VAEBridge, encode_pairs, latent_shape
 from .inputs import CATEGORY, DeltaType
 
 BridgeType = io.Custom("LATENT_BRIDGE")
@@ -47,8 +47,12 @@ class LatentBridgeFit(io.ComfyNode):
             category=CATEGORY,
             description="Fits a bridge between the latents of two VAEs to some pictures, by least squares.",
             search_aliases=["delta sampling", "latent interposer", "fit latent bridge"],
+            # Pictures of a folder come as a list, each of its own size.
+            is_input_list=True,
             inputs=[
-                io.Image.Input("images", tooltip="Pictures of all kinds, a batch. Ten to fifty photographs do."),
+                io.Image.Input(
+                    "images", tooltip="Pictures of all kinds: a batch, or a list as Load Image (from Folder) gives it."
+                ),
                 io.Vae.Input("source_vae", tooltip=SOURCE_VAE_TIP),
                 io.Vae.Input("target_vae", tooltip=TARGET_VAE_TIP),
             ],
@@ -62,8 +66,9 @@ class LatentBridgeFit(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, source_vae, target_vae) -> io.NodeOutput:
-        latents = [encode(vae, images) for vae in (source_vae, target_vae)]
-        fit = fit_bridge(list(zip(*latents, strict=True)), latent_shape(source_vae), latent_shape(target_vae))
+        (source_vae,), (target_vae,) = source_vae, target_vae
+        pairs = encode_pairs(images, source_vae, target_vae)
+        fit = fit_bridge(pairs, latent_shape(source_vae), latent_shape(target_vae))
         return io.NodeOutput(fit.bridge, fit.report(), ui={"text": (fit.report(),)})
 
 

@@ -115,6 +115,6 @@ class _Run:
         denoised = add_deltas(target, target, 0)
         if not torch.isfinite(denoised).all():
             by_role = {branch.role: prediction for branch, (prediction, _) in predictions.items()}
-            results = {"target": target, **by_role, "target plus delta": denoised}
-            require_finite(results, timestep.flatten()[0].item(), self.started_with.sigmas)
+            sigma = timestep.flatten()[0].item()
+            require_finite({"target": target, **by_role}, denoised, sigma, self.started_with.sigmas)
         return denoised

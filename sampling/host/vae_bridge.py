@@ -1,13 +1,17 @@
 """VAEs as a bridge: from latents to pixels with one, from pixels to latents with the other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..bridges import Affine, LatentShape, eye
+
+LONGEST_EDGE = 1024  # pixels of a picture that is fitted
 
 
 def latent_shape(vae: Any) -> LatentShape:
@@ -20,6 +24,22 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     # One by one: a VAE of videos takes a batch for the frames of one.
     latents = torch.cat([vae.encode(image[None, ..., :3]) for image in images])
     return latents[:, :, 0] if latents.ndim == 5 else latents
+
+
+def encode_pairs(images: Sequence[Tensor], source_vae: Any, target_vae: Any) -> list[tuple[Tensor, Tensor]]:
+    """Return the raw latents [C, h, w] of both VAEs for every picture of `images`, batches [B, H, W, 3] of any size.
+
+    Large pictures are scaled down; all are cropped so that both VAEs see the same pixels.
+    """
+    block = max(latent_shape(vae).downscale for vae in (source_vae, target_vae))
+    pairs = []
+    for batch in images:
+        height, width = batch.shape[1:3]
+        shrink = min(1.0, LONGEST_EDGE / max(height, width))
+        size = [max(block, int(edge * shrink) // block * block) for edge in (width, height)]
+        pictures = comfy.utils.common_upscale(batch.movedim(-1, 1), *size, "area", "center").movedim(1, -1)
+        pairs += zip(encode(source_vae, pictures), encode(target_vae, pictures), strict=True)
+    return pairs
 
 
 def decode(vae: Any, latents: Tensor) -> Tensor:

@@ -43,6 +43,12 @@ CONTRACT = {
         ],
         ["LATENT"],
     ),
+    "DeltaResolution": (["delta", "scale", "noise_match"], ["DELTA"]),
+    "DeltaBridge": (["delta", "bridge"], ["DELTA"]),
+    "LatentBridgeFit": (["images", "source_vae", "target_vae"], ["LATENT_BRIDGE", "STRING"]),
+    "LatentBridgeVAE": (["source_vae", "target_vae"], ["LATENT_BRIDGE"]),
+    "LatentBridgeSave": (["bridge", "filename_prefix"], ["LATENT_BRIDGE"]),
+    "LatentBridgeLoad": (["bridge_name"], ["LATENT_BRIDGE"]),
 }
 
 
@@ -58,7 +64,7 @@ def test_ids_inputs_and_order(schema):
 
 
 def test_everything_is_explained(schema):
-    assert schema.display_name.startswith("Delta ")
+    assert schema.display_name.startswith(("Delta ", "Latent Bridge "))
     assert len(schema.description) > 40
     assert schema.search_aliases
     assert schema.category.startswith(host_nodes.KSampler.CATEGORY)
@@ -73,8 +79,10 @@ def test_defaults_and_ranges():
     for node, name in (("DeltaKSampler", "delta_strength"), ("DeltaPair", "strength")):
         strength = inputs(node)[name]
         assert (strength.default, strength.min, strength.max, strength.step) == (1.0, -10.0, 10.0, 0.05)
-    for node in CONTRACT:
+    for node in ("DeltaKSampler", "DeltaPair", "DeltaGuider", "DeltaKSamplerAdvanced"):
         assert inputs(node)["cfg"].default == 7.0
+    assert inputs("DeltaResolution")["scale"].default == 1.0
+    assert inputs("DeltaResolution")["noise_match"].options == ["same noise", "same detail"]
     assert inputs("DeltaKSampler")["steps"].default == 20
     assert inputs("DeltaKSampler")["denoise"].default == 1.0
     assert inputs("DeltaPair")["delta"].optional

@@ -52,8 +52,10 @@ def test_a_prediction_that_is_not_finite_is_named(bad):
     broken[0, 1, 0, 0] = bad
     fine = torch.zeros(1, 4, 2, 2)
     with pytest.raises(DeltaError, match=r"adapted model returned 1 values of 16.*step 3 of 4 \(sigma 2\)"):
-        require_finite({"target": fine, "adapted": broken, "source": broken}, 2.0, SIGMAS)
+        require_finite({"target": fine, "adapted": broken, "source": broken}, broken, 2.0, SIGMAS)
+    with pytest.raises(DeltaError, match=r"All models returned finite numbers.* 1 values of 16 .*step 3 of 4.*bridge"):
+        require_finite({"target": fine}, broken, 2.0, SIGMAS)
 
 
 def test_finite_predictions_pass():
-    require_finite({"target": torch.zeros(2), "adapted": torch.ones(2)}, 2.0, SIGMAS)
+    require_finite({"target": torch.zeros(2), "adapted": torch.ones(2)}, torch.ones(2), 2.0, SIGMAS)

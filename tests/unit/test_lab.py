@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab import judge, shapes
+from lab import diffusion, judge, lifted, shapes, storage
 from lab.family import Family
 
 LABELS = np.repeat(shapes.SEEN, 4)
@@ -31,6 +31,13 @@ def test_the_target_itself_has_no_style(family):
     assert style < 0.1 and kept > 0.8
 
 
+def test_the_flow_target_keeps_the_class_and_only_its_oracle_has_the_style(family):
+    style, kept = score(family, "flow_target")
+    assert style < 0.1 and kept > 0.8
+    style, kept = score(family, "flow_oracle")
+    assert style > 0.9 and kept > 0.8
+
+
 def test_strength_0_is_the_target(family):
     plain = family.sample("target", LABELS[:2], seed=2, steps=4)
     assert torch.equal(family.sample("target + delta", LABELS[:2], seed=2, steps=4, strength=0.0), plain)
@@ -39,3 +46,33 @@ def test_strength_0_is_the_target(family):
 def test_a_name_that_was_never_trained_is_the_empty_prompt(family):
     unseen = family.sample("source", list(shapes.UNSEEN), seed=2, steps=4)
     assert torch.equal(family.sample("source", [shapes.UNNAMED] * 2, seed=2, steps=4), unseen)
+
+
+def test_lowering_undoes_lifting():
+    z = torch.randn(2, 4, 3, 5)
+    assert torch.allclose(lifted.lower(lifted.lift(z)), z, atol=1e-6)
+    assert torch.equal(lifted.LIFT.T @ lifted.LIFT, 4 * torch.eye(4))
+    assert torch.equal(lifted.LIFT.square().sum(1), torch.ones(lifted.CHANNELS))
+
+
+def test_a_flow_network_that_knows_the_answer_is_sampled_to_it():
+    clean, noise = torch.randn(2, 1, 16, 8, 8).unbind()
+
+    class Knowing:
+        prediction = "flow"
+
+        def __call__(self, x, t, context):
+            sigma = t[:, None, None, None] / 1000
+            assert torch.allclose(x, (1 - sigma) * clean + sigma * noise, atol=1e-5)
+            return noise - clean
+
+    net, sigmas = Knowing(), diffusion.schedule(Knowing(), 6)
+    assert sigmas[0] == 1 and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
+    start = diffusion.pure_noise(net, noise, sigmas[0])
+    made = diffusion.sample_euler(diffusion.guided(net, torch.zeros(1, 1, 6)), start, sigmas)
+    assert torch.allclose(made, clean, atol=1e-5)
+    assert diffusion.training_loss(net, clean, None, torch.tensor([300.0]), noise) == 0
+
+
+def test_the_weights_stay_small():
+    assert sum(file.stat().st_size for file in storage.WEIGHTS.iterdir()) <= 16_000_000

@@ -1,0 +1,237 @@
+"""The nodes that make, keep and give bridges, with small VAEs of the host."""
+
+import comfy.latent_formats
+import comfy.sd
+import comfy.supported_models
+import folder_paths
+import pytest
+import safetensors.torch
+import torch
+from comfy.model_base import ModelType
+
+from .gaussian import denoiser, normal
+from .tiny import advanced_sampler, model, node, of_the_pack, pair, relative_error
+
+SD15, SD3 = comfy.latent_formats.SD15, comfy.latent_formats.SD3
+
+
+def vae(channels, seed, levels=4):
+    """Return a VAE of the host: random weights, 2^(levels - 1) pixels of the picture per latent pixel."""
+    config = {
+        "embed_dim": channels,
+        "ddconfig": {
+            "double_z": True, "z_channels": channels, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
+            "ch_mult": [1] * levels, "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+        },
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    with torch.inference_mode(False):
+        made = comfy.sd.VAE(sd={}, config={"params": config})
+    made.latent_channels = channels
+    made.downscale_ratio = made.upscale_ratio = 2 ** (levels - 1)
+    for name, parameter in made.first_stage_model.named_parameters():
+        parameter.requires_grad_(False)
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.9 / parameter[0].numel() ** 0.5)
+        else:
+            torch.nn.init.constant_(parameter, float("norm" in name and name.endswith("weight")))
+    return made
+
+
+@pytest.fixture(scope="module")
+def vaes():
+    return vae(4, 1), vae(16, 2)
+
+
+@pytest.fixture(scope="module")
+def images():
+    small = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.interpolate(small, 64, mode="bicubic").clamp(0, 1).movedim(1, -1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty models/latent_bridges."""
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "latent_bridges", ([str(tmp_path / "bridges")], set()))
+    return tmp_path / "bridges"
+
+
+def fitted(images, source_vae, target_vae):
+    # The host gives every input of this node as a list.
+    out = node("LatentBridgeFit").execute(images=[images], source_vae=[source_vae], target_vae=[target_vae])
+    return out.result
+
+
+def refusal(act, *args, **kwargs) -> str:
+    with pytest.raises(ValueError) as caught:
+        act(*args, **kwargs)
+    assert type(caught.value).__name__ == "DeltaError"
+    return str(caught.value)
+
+
+def test_a_fit_maps_the_latents_of_one_vae_to_the_others(vaes, images):
+    source_vae, target_vae = vaes
+    bridge, report = fitted(images, source_vae, target_vae)
+    assert (bridge.source.channels, bridge.target.channels) == (4, 16)
+    rows = [v.encode(images).movedim(1, -1).flatten(0, 2) for v in vaes]
+    for affine, known, wanted in ((bridge.to_source, *rows[::-1]), (bridge.to_target, *rows)):
+        ones = torch.cat([known, torch.ones(len(known), 1)], 1)
+        best = torch.linalg.lstsq(ones, wanted).solution
+        torch.testing.assert_close(affine.weight, best[:-1].T, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(affine.bias, best[-1], rtol=1e-2, atol=1e-2)
+    lines = report.splitlines()
+    assert [len(line.split(": ")[1].split()) for line in lines[1:]] == [4, 16]
+
+
+def test_a_fit_between_equal_vaes_is_exact(vaes, images):
+    bridge, report = fitted(images, vaes[0], vaes[0])
+    torch.testing.assert_close(bridge.to_source.weight, torch.eye(4), rtol=0, atol=1e-3)
+    assert "mean 1.000" in report
+
+
+def test_pictures_of_many_sizes_are_seen_alike_by_both_vaes(vaes):
+    """A folder gives a list; a VAE of 16 pixels a latent pixel crops more than one of 8."""
+    coarse = vae(32, 3, levels=5)
+    generator = torch.Generator().manual_seed(1)
+    sizes = [(1, 64, 64), (1, 104, 72), (1, 70, 100), (2, 1500, 40)]
+    images = [torch.rand(*size, 3, generator=generator) for size in sizes]
+    pairs = of_the_pack("sampling.host.vae_bridge").encode_pairs(images, vaes[0], coarse)
+    shapes = [(tuple(s.shape), tuple(t.shape)) for s, t in pairs]
+    assert shapes == [
+        ((4, 8, 8), (32, 4, 4)),
+        ((4, 12, 8), (32, 6, 4)),
+        ((4, 8, 12), (32, 4, 6)),
+        *[((4, 128, 2), (32, 64, 1))] * 2,
+    ]
+    bridge, report = node("LatentBridgeFit").execute(images=images, source_vae=[vaes[0]], target_vae=[coarse]).result
+    assert bridge.clean_to_source(pairs[1][1][None]).shape == (1, 4, 12, 8)
+    assert "mean" in report
+
+
+def test_save_and_load_give_the_same_bridge(vaes, images, folder):
+    bridge, _ = fitted(images, *vaes)
+    node("LatentBridgeSave").execute(bridge=bridge, filename_prefix="sd15/to_flux")
+    out = node("LatentBridgeSave").execute(bridge=bridge, filename_prefix="sd15/to_flux")
+    assert out.ui == {"text": ("Saved as sd15/to_flux_00002_.safetensors",)}
+    names = of_the_pack("sampling.host.bridge_files").names()
+    assert [name.replace("\\", "/") for name in names] == [f"sd15/to_flux_0000{k}_.safetensors" for k in (1, 2)]
+    loaded = node("LatentBridgeLoad").execute(bridge_name="sd15/to_flux_00001_.safetensors").result[0]
+    for way in ("to_source", "to_target"):
+        one, other = getattr(loaded, way), getattr(bridge, way)
+        assert torch.equal(one.weight, other.weight) and torch.equal(one.bias, other.bias)
+        assert (one.fold, one.unfold) == (other.fold, other.unfold)
+    assert (loaded.source, loaded.target) == (bridge.source, bridge.target)
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/../../escaped"])
+def test_a_name_that_leaves_the_folder_is_refused(vaes, images, folder, name):
+    bridge, _ = fitted(images, *vaes)
+    assert "leads out of the folder models/latent_bridges" in refusal(
+        node("LatentBridgeSave").execute, bridge=bridge, filename_prefix=name
+    )
+    assert "leads out of" in refusal(node("LatentBridgeLoad").execute, bridge_name=name + ".safetensors")
+    assert not folder.exists()
+
+
+def damage_kind(tensors, metadata):
+    metadata.clear()
+
+
+def damage_shape(tensors, metadata):
+    tensors["to_source.weight"] = torch.zeros(3, 3)
+
+
+def damage_number(tensors, metadata):
+    tensors["to_target.bias"][0] = float("nan")
+
+
+def damage_missing(tensors, metadata):
+    del tensors["to_target.bias"]
+
+
+def damage_metadata(tensors, metadata):
+    metadata["shapes"] = '{"source": {"channels": 4}}'
+
+
+@pytest.mark.parametrize("damage", [damage_kind, damage_shape, damage_number, damage_missing, damage_metadata])
+def test_a_file_that_is_no_bridge(vaes, images, folder, damage):
+    bridge, _ = fitted(images, *vaes)
+    node("LatentBridgeSave").execute(bridge=bridge, filename_prefix="fit")
+    (path,) = folder.iterdir()
+    with safetensors.safe_open(path, "pt") as file:
+        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    damage(tensors, metadata)
+    safetensors.torch.save_file(tensors, path, metadata)
+    message = refusal(node("LatentBridgeLoad").execute, bridge_name=path.name)
+    assert message.startswith(f"{path.name} in the folder models/latent_bridges is not a latent bridge")
+    assert "Latent Bridge Save" in message
+
+
+def test_a_file_that_is_no_safetensors(folder):
+    folder.mkdir()
+    (folder / "pickle.safetensors").write_bytes(b"\x80\x04not a tensor")
+    message = refusal(node("LatentBridgeLoad").execute, bridge_name="pickle.safetensors")
+    assert "is not a latent bridge" in message
+
+
+def test_a_bridge_of_vaes_is_not_saved(vaes, folder):
+    bridge = node("LatentBridgeVAE").execute(source_vae=vaes[0], target_vae=vaes[1]).result[0]
+    assert "made of two VAEs" in refusal(node("LatentBridgeSave").execute, bridge=bridge, filename_prefix="x")
+
+
+def test_a_bridge_for_other_formats_is_refused(vaes, images, base, adapted):
+    class OnSD3Latents(comfy.supported_models.SD15):
+        latent_format = SD3
+
+    target = model(2, family=OnSD3Latents, in_channels=16, out_channels=16)
+    bridge, _ = fitted(images, vaes[1], vaes[0])
+    delta = node("DeltaBridge").execute(delta=pair(base, adapted), bridge=bridge).result[0]
+    message = refusal(advanced_sampler, target, delta)
+    assert "from a target of 4 channels at 1/8 of the picture to a source of 16 channels" in message
+    assert "target model works on SD3 latents (16 channels" in message
+    assert "source_vae is the source model's VAE" in message
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral"])
+def test_a_delta_through_pixels(vaes, sampler):
+    """What arrives is the difference of what both predictions look like, encoded by the target's VAE."""
+    source_vae, target_vae = vaes
+    generator = torch.Generator().manual_seed(2)
+    means = [torch.randn(1, 4, 1, 1, generator=generator) * 0.3 for _ in range(2)]
+    pictures = [mean.expand(1, 4, 8, 8) for mean in means]
+    constant = [lambda x, ratio, mean=mean: mean.expand_as(x) for mean in means]
+    delta = pair(*(denoiser(d, latent_format=SD15) for d in constant))
+    bridge = node("LatentBridgeVAE").execute(source_vae=source_vae, target_vae=target_vae).result[0]
+    delta = node("DeltaBridge").execute(delta=delta, bridge=bridge).result[0]
+    target = denoiser(normal(torch.zeros(1, 16, 1, 1), 0.5), ModelType.FLOW, SD3)
+    before, after = (target_vae.encode(source_vae.decode(p / 0.18215)) for p in pictures)
+    moved = (after - before) * 1.5305
+    expected = denoiser(lambda x, ratio: normal(torch.zeros(1, 16, 1, 1), 0.5)(x, ratio) + moved, ModelType.FLOW, SD3)
+    empty = {"samples": torch.zeros(1, 16, 8, 8)}
+    nothing = pair(*[denoiser(lambda x, ratio: x * 0, latent_format=SD3)] * 2)
+    found = advanced_sampler(target, delta, sampler, latent_image=empty)["samples"]
+    expected = advanced_sampler(expected, nothing, sampler, latent_image=empty)["samples"]
+    assert relative_error(found, expected) < 1e-3
+    assert relative_error(advanced_sampler(target, nothing, sampler, latent_image=empty)["samples"], expected) > 0.05
+
+
+def test_latents_of_an_odd_size_and_of_several_frames_are_refused():
+    def target_of(axes, downscale, channels):
+        class Format(comfy.latent_formats.LatentFormat):
+            latent_channels, latent_dimensions, spacial_downscale_ratio = channels, axes, downscale
+
+        return denoiser(normal(torch.zeros(1, channels, 1, 1), 1.0), latent_format=Format)
+
+    bridges = of_the_pack("sampling.bridges")
+    small, large = bridges.LatentShape(4, 8), bridges.LatentShape(128, 16)
+
+    def bridge(source, target):
+        return bridges.LinearBridge(source, target, bridges.eye(source, target), bridges.eye(target, source))
+
+    video, picture, coarse = target_of(3, 8, 4), target_of(2, 8, 4), target_of(2, 16, 128)
+    delta = node("DeltaBridge").execute(delta=pair(coarse, coarse), bridge=bridge(large, small)).result[0]
+    message = refusal(advanced_sampler, picture, delta, latent_image={"samples": torch.zeros(1, 4, 9, 13)})
+    assert "is 13x9" in message and "multiples of 2" in message
+    delta = node("DeltaBridge").execute(delta=pair(picture, picture), bridge=bridge(small, small)).result[0]
+    message = refusal(advanced_sampler, video, delta, latent_image={"samples": torch.zeros(1, 4, 5, 8, 8)})
+    assert "[1, 4, 5, 8, 8]" in message and "one frame" in message
