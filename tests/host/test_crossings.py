@@ -1,6 +1,7 @@
 """One state seen by other models (design, oracles 5 and 6), with denoisers that are known exactly."""
 
 import comfy.latent_formats
+import comfy.samplers
 import pytest
 import torch
 import torch.nn.functional as F
@@ -265,3 +266,15 @@ def test_rotation_scale_shift_and_resize_composed(sampler, kind):
     delta = resized(bridged(delta, bridge((4, 8), (4, 8), turn, turn.T.contiguous())), 0.5, "same noise")
     expected = sample(target, pair(*(denoiser(d) for d in here)), sampler)
     assert relative_error(sample(target, delta, sampler), expected) < 1e-3
+
+
+@pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
+def test_every_sampler_crosses(gaussians, sampler):
+    """From eps in one latent scale to flow in another: equal branches change nothing, a delta arrives finite."""
+    source, adapted, target = gaussians
+    source, adapted = (denoiser(d, latent_format=latents(4, scale=0.18215)) for d in (source, adapted))
+    target = denoiser(target, ModelType.FLOW, latents(4, scale=0.13025))
+    plain = ksampler(target, sampler, empty())
+    assert torch.equal(delta_ksampler(source, source, target, sampler=sampler, latent_image=empty()), plain)
+    found = delta_ksampler(source, adapted, target, sampler=sampler, latent_image=empty())
+    assert torch.isfinite(found).all() and relative_error(found, plain) > 0.01
