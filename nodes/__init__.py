@@ -4,8 +4,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from .authors_node import register_replacement
 from .bridges import DeltaBridge, LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
+from .combine import DeltaAutoguidance, DeltaCombine
 from .guider import DeltaGuider
 from .ksampler import DeltaKSampler, DeltaKSamplerAdvanced
+from .options import DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule
 from .pair import DeltaPair
 from .resolution import DeltaResolution
 
@@ -20,6 +22,12 @@ class DeltaSamplingExtension(ComfyExtension):
             DeltaKSamplerAdvanced,
             DeltaPair,
             DeltaGuider,
+            DeltaSchedule,
+            DeltaMask,
+            DeltaLimits,
+            DeltaReuse,
+            DeltaCombine,
+            DeltaAutoguidance,
             DeltaResolution,
             DeltaBridge,
             LatentBridgeFit,

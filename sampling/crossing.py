@@ -101,6 +101,10 @@ class Crossing:
             seen = torch.where((level == sigma).reshape(-1, *[1] * (x.ndim - 1)), x, seen)
         return seen, level
 
+    def in_source(self, clean: Tensor) -> Tensor:
+        """Return a clean latent of the target's in the source's latents."""
+        return clean if self.maps is None else self.maps.clean_to_source(clean)
+
     def delta(self, adapted: Tensor, source: Tensor) -> Tensor:
         """Return what `adapted` predicts beyond `source`, in the target's latents."""
         return adapted - source if self.maps is None else self.maps.delta_to_target(adapted, source)

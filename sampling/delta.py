@@ -1,9 +1,15 @@
 """The method of arXiv 2512.03056, free of any host: a delta and how it is added."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from .checks import step_of
+from .limits import Limits, limited
+from .reuse import Held, Reuse
+from .schedule import Progress, Schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,22 +21,35 @@ class Branch:
     negative: Any
     cfg: float
 
+    @property
+    def prompts(self) -> tuple[Any, Any]:
+        return self.positive, self.negative
+
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """What `adapted` predicts beyond `source`, times `strength`, and how the two see the target's state.
+    """What `adapted` predicts beyond `source`, times `strength`, and how it is seen and added.
 
-    They run at `scale` times the target's resolution. `same_detail` gives them less noise there, so
-    that they see as much of the picture. `bridge` leads from the target's latents to theirs; without
-    one the two kinds have to be the same up to scale and shift.
+    Without `adapted` the target's own prediction takes its place.
+
+    Source and adapted run at `scale` times the target's resolution. `same_detail` gives them less noise
+    there, so that they see as much of the picture. `bridge` leads from the target's latents to theirs;
+    without one the two kinds have to be the same up to scale and shift.
+
+    The factors of `schedules` and `masks` multiply; `limits` apply one after the other. `reuse` says
+    when the delta is evaluated, None for always.
     """
 
     source: Branch
-    adapted: Branch
+    adapted: Branch | None
     strength: float = 1.0
     scale: float = 1.0
     same_detail: bool = False
     bridge: Any = None
+    schedules: tuple[Schedule, ...] = ()
+    masks: tuple[Tensor, ...] = ()
+    limits: tuple[Limits, ...] = ()
+    reuse: Reuse | None = None
 
 
 def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:
@@ -39,3 +58,40 @@ def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:
     A delta of zero leaves `prediction` as it is, bit for bit.
     """
     return prediction + strength * delta
+
+
+class DeltaInRun:
+    """A delta during one run of the target, whose `sigmas` fall from noise to 0.
+
+    `sigma_of` gives the sigma of a percentage of the run, as the target's model counts it. `masks`
+    are those of the delta in the shape of the latent, or one that broadcasts to it.
+    """
+
+    def __init__(self, delta: Delta, sigmas: Tensor, sigma_of: Callable[[float], float], masks: Sequence[Tensor] = ()):
+        self.delta, self.sigmas, self.masks = delta, sigmas.cpu(), masks
+        self.needs_sigma = bool(delta.schedules or delta.reuse)
+        self._progress = Progress(sigma_of) if delta.schedules else None
+        self._held = Held(delta.reuse) if delta.reuse else None
+
+    def strength(self, sigma: float | None) -> float:
+        """Return the strength at `sigma`, which may be None where nothing depends on it."""
+        strength = self.delta.strength
+        for schedule in self.delta.schedules:
+            strength *= schedule.factor(self._progress.percent(sigma))
+        return strength
+
+    def parts(
+        self, sigma: float | None, clean: Tensor, evaluate: Callable[[], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """Return what `evaluate` returns, or what is kept of it; `clean` is the target's prediction."""
+        if self._held is None:
+            return evaluate()
+        return self._held.at(sigma, step_of(sigma, self.sigmas), clean, evaluate)
+
+    def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
+        """Return `delta` within its limits and masks, beside the target's `prediction`."""
+        for limits in self.delta.limits:
+            delta = limited(delta, prediction, limits)
+        for mask in self.masks:
+            delta = delta * mask
+        return delta

@@ -82,17 +82,16 @@ class OpenBranch:
             )
         return result
 
-    def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Return the denoised prediction at `x`, and its unconditional part if asked for.
+    def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> tuple[Tensor, ...]:
+        """Return the denoised prediction at `x`, followed by its unconditional part if asked for.
 
         `x` is the noisy latent [B, C, ...], `sigma` [B] the noise level.
         """
         options = self.model_options
-        uncond = None
+        uncond = []
 
         def keep_uncond(args):
-            nonlocal uncond
-            uncond = args["uncond_denoised"]
+            uncond.append(args["uncond_denoised"])
             return args["denoised"]
 
         if with_uncond:
@@ -102,7 +101,7 @@ class OpenBranch:
         device = self.patcher.load_device
         with explained(self.role, self.guider), lent(self.patcher, self.owner):
             denoised = self.guider(x.to(device), sigma.to(device), model_options=options, seed=self.seed)
-        return denoised.to(x.device), None if uncond is None else uncond.to(x.device)
+        return tuple(part.to(x.device) for part in (denoised, *uncond))
 
 
 def open_all(branches: list[tuple[OpenBranch, RunInput]], then: Callable[[], Any]) -> Any:

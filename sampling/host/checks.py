@@ -16,7 +16,8 @@ def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
     """Raise DeltaError unless source and adapted share a latent space, and a way leads from the target's to it."""
     own = LatentSpace.of(target)
     for delta in deltas:
-        source, adapted = LatentSpace.of(delta.source.model), LatentSpace.of(delta.adapted.model)
+        source = LatentSpace.of(delta.source.model)
+        adapted = LatentSpace.of(delta.adapted.model) if delta.adapted else source
         if not source.same_as(adapted):
             raise DeltaError(
                 f"The source model works on {source}, the adapted model on {adapted}. A delta needs both on the same "

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..bridges import affine_of, same_latents
 from ..crossing import Crossing, LatentMaps, noise_map
 from ..delta import Branch, Delta
+from ..noise_levels import NoiseLevels
 from ..resize import Resize
 from .branches import OpenBranch
 from .latent_spaces import LatentSpace, noise_levels
@@ -19,7 +20,7 @@ AREA_UNIT = 8  # areas of conditioning are counted in blocks of 8 by 8 pixels of
 
 def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing:
     """Return the crossing of `delta` in the run of `target` that was started with `run`."""
-    levels = noise_levels(target), (noise_levels(delta.source.model), noise_levels(delta.adapted.model))
+    levels = noise_levels(target), branch_levels(target, delta)
     if not changes_latents(target, delta):
         return Crossing(*levels)
     space, source_space = LatentSpace.of(target), LatentSpace.of(delta.source.model)
@@ -51,6 +52,18 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
 
     maps = LatentMaps(clean_to_source, noise_to_source, delta_to_target)
     return Crossing(*levels, maps, resize.ratio if delta.same_detail else 1.0)
+
+
+def branch_levels(target: ModelPatcher, delta: Delta) -> tuple[NoiseLevels, NoiseLevels]:
+    """Return the noise levels of source and adapted."""
+    adapted = target if delta.adapted is None else delta.adapted.model
+    return noise_levels(delta.source.model), noise_levels(adapted)
+
+
+def view_of(target: ModelPatcher, delta: Delta) -> tuple:
+    """Return what decides how the pair of `delta` sees a state of `target`; equal views see it alike."""
+    space = LatentSpace.of(delta.source.model).key
+    return space, branch_levels(target, delta), delta.scale, delta.same_detail, delta.bridge
 
 
 def changes_latents(target: ModelPatcher, delta: Delta) -> bool:

@@ -40,13 +40,18 @@ class LatentSpace:
         probes = (torch.zeros, torch.ones)
         return [tuple(self.format.process_out(probe(self._size(1, 1, 1))).flatten().tolist()) for probe in probes]
 
+    @property
+    def key(self) -> tuple:
+        """What makes latents interchangeable: their shape, scale and shift."""
+        return self.shape, self.axes, *self._scaling
+
     def same_as(self, other: "LatentSpace") -> bool:
-        """Say whether latents of the one are latents of the other: same shape, scale and shift."""
-        return self.shape == other.shape and self.axes == other.axes and self._scaling == other._scaling
+        """Say whether latents of the one are latents of the other."""
+        return self.key == other.key
 
     def rescales(self, other: "LatentSpace") -> bool:
         """Say whether at most scale and shift tell the two apart."""
-        return self.shape == other.shape and self.axes == other.axes
+        return self.key[:2] == other.key[:2]
 
     def _size(self, batch: int, height: int, width: int) -> list[int]:
         return [batch, self.shape.channels, *[1] * (self.axes - 2), height, width]

@@ -5,6 +5,7 @@ extend sampling; whatever samples that model, with any sampler, mask or preview,
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from ..checks import require_finite
 from ..delta import Delta, add_delta
 from .branches import KEY, OpenBranch, open_all
 from .checks import check_models, explained
-from .crossings import open_crossing, placed, run_of_branch
+from .crossings import run_of_branch
+from .deltas import OpenDelta, open_deltas
 from .run_input import RunInput, run_input
-from .weights import assign_owners
 
 
 def with_deltas(target: ModelPatcher, deltas: Sequence[Delta]) -> ModelPatcher:
@@ -49,18 +50,11 @@ class _Run:
 
     def __init__(self, guider: Any, deltas: Sequence[Delta], started_with: RunInput):
         self.target, self.started_with = guider.model_patcher, started_with
-        self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))
+        self.deltas = open_deltas(self.target, deltas, started_with)
+        self.branches = list(dict.fromkeys(branch for delta in self.deltas for branch in delta.branches))
         self.bridge_models = [model for delta in deltas if delta.bridge for model in delta.bridge.models]
-        crossings = [open_crossing(self.target, delta, started_with) for delta in deltas]
-        roles, branches = [], []
-        for number, (delta, crossing) in enumerate(zip(deltas, crossings, strict=True), start=1):
-            suffix = f" (delta {number})" if len(deltas) > 1 else ""
-            for role, branch in (("source", delta.source), ("adapted", delta.adapted)):
-                roles.append(role + suffix)
-                branches.append(branch if crossing.maps is None else placed(branch, self.target, started_with))
-        patchers = assign_owners(self.target, [branch.model for branch in branches])
-        opened = [OpenBranch(*parts, *pair) for *parts, pair in zip(roles, branches, patchers, strict=True)]
-        self.deltas = list(zip(deltas, crossings, opened[::2], opened[1::2], strict=True))
+        self.needs_sigma = any(opened.delta.needs_sigma for opened in self.deltas)
+        self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))
 
     def wrappers(self) -> dict[str, Callable]:
         return {
@@ -71,7 +65,7 @@ class _Run:
 
     def load_together(self, executor, model, *args, **kwargs):
         """Load every model of the run in the target's one request, so that none evicts another."""
-        extras = [extra for _, _, *branches in self.deltas for branch in branches for extra in branch.models()]
+        extras = [extra for branch in self.branches for extra in branch.models()]
         model.set_additional_models(KEY, extras + self.bridge_models)
         try:
             return executor(model, *args, **kwargs)
@@ -79,10 +73,10 @@ class _Run:
             model.remove_additional_models(KEY)
 
     def sample_with_branches(self, executor, *args, **kwargs):
+        crossings = {branch: opened.crossing for opened in self.deltas for branch in opened.branches}
         branches = [
-            (branch, run_of_branch(crossing, self.target, branch, self.started_with))
-            for _, crossing, *pair in self.deltas
-            for branch in pair
+            (branch, run_of_branch(crossings[branch], self.target, branch, self.started_with))
+            for branch in self.branches
         ]
         return open_all(branches, lambda: executor(*args, **kwargs))
 
@@ -90,31 +84,61 @@ class _Run:
         """Return the target's denoised prediction plus all deltas, at the latent x [B, C, ...]."""
         post_cfg = model_options.get("sampler_post_cfg_function", [])
         by_sampler = post_cfg[self.post_cfg_before_sampler :]
-        predictions = {}
-
-        def add_deltas(prediction: Tensor, clean: Tensor, part: int) -> Tensor:
-            for delta, crossing, *pair in self.deltas:
-                for branch in pair:
-                    if branch not in predictions:
-                        seen = crossing.seen_by(branch.levels, x, timestep, clean)
-                        predictions[branch] = branch.predict(*seen, with_uncond=bool(by_sampler))
-                source, adapted = (predictions[branch][part] for branch in pair)
-                prediction = add_delta(prediction, crossing.delta(adapted, source), delta.strength)
-            return prediction
-
+        call = _Call(self, x, timestep, with_uncond=bool(by_sampler))
         if by_sampler:
             # CFG++ samplers step along the unconditional part, which a delta changes as well.
             def with_deltas(args: dict) -> dict:
-                return {**args, "uncond_denoised": add_deltas(args["uncond_denoised"], args["denoised"], 1)}
+                return {**args, "uncond_denoised": call.add_deltas(args["uncond_denoised"], args["denoised"], 1)}
 
             seen = [lambda args, function=function: function(with_deltas(args)) for function in by_sampler]
             kept = post_cfg[: self.post_cfg_before_sampler]
             model_options = {**model_options, "sampler_post_cfg_function": kept + seen}
         with explained("target", executor.class_obj):
             target = executor(x, timestep, model_options, seed, **kwargs)
-        denoised = add_deltas(target, target, 0)
+        denoised = call.add_deltas(target, target, 0)
         if not torch.isfinite(denoised).all():
-            by_role = {branch.role: prediction for branch, (prediction, _) in predictions.items()}
+            by_role = {branch.role: prediction for branch, (prediction, *_) in call.predictions.items()}
             sigma = timestep.flatten()[0].item()
             require_finite({"target": target, **by_role}, denoised, sigma, self.started_with.sigmas)
         return denoised
+
+
+class _Call:
+    """One call of the target, at the latent x [B, C, ...] and the noise level `sigma` [B].
+
+    Predictions and deltas have two parts: denoised, and, where the sampler asks for it, unconditional.
+    """
+
+    def __init__(self, run: _Run, x: Tensor, sigma: Tensor, with_uncond: bool):
+        self.run, self.x, self.sigma, self.with_uncond = run, x, sigma, with_uncond
+        # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
+        self.level = sigma.flatten()[0].item() if run.needs_sigma else None
+        self.predictions: dict[OpenBranch, tuple[Tensor, ...]] = {}
+        self.parts: dict[OpenDelta, tuple[Tensor, ...]] = {}
+
+    def add_deltas(self, prediction: Tensor, clean: Tensor, part: int) -> Tensor:
+        """Return one part of the target's prediction with all deltas added; `clean` is its denoised part."""
+        result = prediction
+        for opened in self.run.deltas:
+            strength = opened.delta.strength(self.level)
+            if strength == 0:
+                continue
+            if opened not in self.parts:
+                own = (clean,) if part == 0 else (clean, prediction)
+                self.parts[opened] = opened.delta.parts(self.level, clean, partial(self.evaluate, opened, own))
+            delta = opened.delta.shaped(self.parts[opened][part], prediction)
+            result = add_delta(result, delta, strength)
+        return result
+
+    def evaluate(self, opened: OpenDelta, own: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the delta's parts in the target's latents; `own` are those of the target's prediction."""
+        crossing = opened.crossing
+        for branch in opened.branches:
+            if branch not in self.predictions:
+                seen = crossing.seen_by(branch.levels, self.x, self.sigma, own[0])
+                self.predictions[branch] = branch.predict(*seen, self.with_uncond)
+        if opened.adapted is None:
+            adapted = [crossing.in_source(part) for part in own]
+        else:
+            adapted = self.predictions[opened.adapted]
+        return tuple(crossing.delta(a, s) for a, s in zip(adapted, self.predictions[opened.source], strict=False))

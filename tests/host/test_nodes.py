@@ -43,6 +43,15 @@ CONTRACT = {
         ],
         ["LATENT"],
     ),
+    "DeltaSchedule": (
+        ["delta", "start_percent", "end_percent", "curve", "strength_start", "strength_end"],
+        ["DELTA"],
+    ),
+    "DeltaMask": (["delta", "mask"], ["DELTA"]),
+    "DeltaLimits": (["delta", "parallel", "norm_limit", "band", "cutoff"], ["DELTA"]),
+    "DeltaReuse": (["delta", "every", "threshold", "extrapolate"], ["DELTA"]),
+    "DeltaCombine": (["delta_a", "delta_b"], ["DELTA"]),
+    "DeltaAutoguidance": (["weak_model", "positive", "negative", "cfg", "strength"], ["DELTA"]),
     "DeltaResolution": (["delta", "scale", "noise_match"], ["DELTA"]),
     "DeltaBridge": (["delta", "bridge"], ["DELTA"]),
     "LatentBridgeFit": (["images", "source_vae", "target_vae"], ["LATENT_BRIDGE", "STRING"]),
@@ -76,10 +85,11 @@ def test_defaults_and_ranges():
     def inputs(node):
         return {each.id: each for each in host_nodes.NODE_CLASS_MAPPINGS[node].GET_SCHEMA().inputs}
 
-    for node, name in (("DeltaKSampler", "delta_strength"), ("DeltaPair", "strength")):
+    strengths = {"DeltaKSampler": "delta_strength", "DeltaPair": "strength", "DeltaAutoguidance": "strength"}
+    for node, name in strengths.items():
         strength = inputs(node)[name]
         assert (strength.default, strength.min, strength.max, strength.step) == (1.0, -10.0, 10.0, 0.05)
-    for node in ("DeltaKSampler", "DeltaPair", "DeltaGuider", "DeltaKSamplerAdvanced"):
+    for node in ("DeltaKSampler", "DeltaPair", "DeltaGuider", "DeltaKSamplerAdvanced", "DeltaAutoguidance"):
         assert inputs(node)["cfg"].default == 7.0
     assert inputs("DeltaResolution")["scale"].default == 1.0
     assert inputs("DeltaResolution")["noise_match"].options == ["same noise", "same detail"]

@@ -1,0 +1,68 @@
+"""The deltas of one run, and the branches they are made of: those that several share are there once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import comfy.sampler_helpers
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..checks import DeltaError
+from ..crossing import Crossing
+from ..delta import Branch, Delta, DeltaInRun
+from .branches import OpenBranch
+from .crossings import open_crossing, placed, view_of
+from .run_input import RunInput
+from .weights import assign_owners
+
+
+@dataclass(frozen=True, eq=False)
+class OpenDelta:
+    """A delta of one run with its branches; without `adapted` the target's own prediction takes its place."""
+
+    delta: DeltaInRun
+    crossing: Crossing
+    source: OpenBranch
+    adapted: OpenBranch | None
+
+    @property
+    def branches(self) -> list[OpenBranch]:
+        return [branch for branch in (self.source, self.adapted) if branch is not None]
+
+
+def open_deltas(target: ModelPatcher, deltas: Sequence[Delta], run: RunInput) -> list[OpenDelta]:
+    """Return `deltas` ready for a run of `target` that was started with `run`, their branches still to be opened."""
+    crossings: dict[tuple, Crossing] = {}
+    branches: dict[tuple, tuple[str, Branch]] = {}
+    parts = []
+    for number, delta in enumerate(deltas, start=1):
+        view = view_of(target, delta)
+        if view not in crossings:
+            crossings[view] = open_crossing(target, delta, run)
+        suffix = f" (delta {number})" if len(deltas) > 1 else ""
+        keys = []
+        for role, branch in (("source", delta.source), ("adapted", delta.adapted)):
+            keys.append(None if branch is None else (view, branch.model, *map(id, branch.prompts), branch.cfg))
+            if branch is not None:
+                seen = branch if crossings[view].maps is None else placed(branch, target, run)
+                branches.setdefault(keys[-1], (role + suffix, seen))
+        parts.append((delta, crossings[view], *keys))
+    patchers = assign_owners(target, [branch.model for _, branch in branches.values()])
+    opened = {key: OpenBranch(*branch, *pair) for (key, branch), pair in zip(branches.items(), patchers, strict=True)}
+    opened[None] = None
+    sigma_of = target.get_model_object("model_sampling").percent_to_sigma
+    return [
+        OpenDelta(DeltaInRun(delta, run.sigmas, sigma_of, _masks(target, delta, run)), crossing, *map(opened.get, keys))
+        for delta, crossing, *keys in parts
+    ]
+
+
+def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> list[Tensor]:
+    """Return the delta's masks in the size of the run's latent, [B, 1, ...], as the host resizes noise masks."""
+    if delta.masks and run.noise.is_nested:
+        raise DeltaError(
+            "The target's latent packs several kinds of data (pictures and sound, say), and a Delta Mask is for "
+            "pictures. Leave the Delta Mask out for this model."
+        )
+    shape, device = run.noise.shape, target.load_device
+    return [comfy.sampler_helpers.prepare_mask(mask, shape, device)[:, :1] for mask in delta.masks]

@@ -1,0 +1,60 @@
+"""What of a delta is let through: its part along the prediction, its size, its frequencies."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BANDS = ("all", "low", "high")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits on a delta, applied in this order: band, parallel share, norm.
+
+    `cutoff` is a share of the highest frequency of the latent; `low` keeps what is below it. `parallel`
+    is the share kept of the part along the target's prediction (Sadat et al. 2024, arXiv 2410.02416).
+    `norm_limit` is the largest norm relative to the prediction's, 0 for none.
+    """
+
+    parallel: float = 1.0
+    norm_limit: float = 0.0
+    band: str = "all"
+    cutoff: float = 0.25
+
+
+def limited(delta: Tensor, prediction: Tensor, limits: Limits) -> Tensor:
+    """Return `delta` [B, C, ...] within `limits`, beside the target's `prediction` of the same shape."""
+    if limits.band != "all":
+        low = low_pass(delta, limits.cutoff)
+        delta = low if limits.band == "low" else delta - low
+    if limits.parallel != 1.0:
+        delta = delta - (1 - limits.parallel) * along(delta, prediction)
+    if limits.norm_limit > 0:
+        largest = limits.norm_limit * _norm(prediction)
+        delta = delta * (largest / _norm(delta).clamp(min=1e-12)).clamp(max=1)
+    return delta
+
+
+def along(delta: Tensor, direction: Tensor) -> Tensor:
+    """Return the part of each sample of `delta` that is parallel to `direction`."""
+    return direction * (_dot(delta, direction) / _dot(direction, direction).clamp(min=1e-12))
+
+
+def low_pass(latent: Tensor, cutoff: float) -> Tensor:
+    """Return the frequencies of a latent's last two axes below `cutoff` (0..1 of the highest), softly cut off."""
+    height, width = latent.shape[-2:]
+    rows = torch.fft.fftfreq(height, device=latent.device)[:, None]
+    columns = torch.fft.rfftfreq(width, device=latent.device)
+    # Half of the amplitude passes at the cutoff; a hard edge would ring.
+    relative = 2 * (rows**2 + columns**2).sqrt() / max(cutoff, 1e-6)
+    kept = 1 / (1 + relative**4)
+    return torch.fft.irfft2(torch.fft.rfft2(latent.float()) * kept, s=(height, width)).to(latent.dtype)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def _norm(a: Tensor) -> Tensor:
+    return _dot(a, a).sqrt()
