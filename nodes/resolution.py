@@ -33,8 +33,8 @@ class DeltaResolution(io.ComfyNode):
                 io.Combo.Input(
                     "noise_match",
                     options=[SAME_NOISE, SAME_DETAIL],
-                    tooltip="How noisy the smaller picture is. Same noise: as noisy as the target's. Same detail: "
-                    "only as noisy as averaging leaves it, so that as much of the picture can be seen.",
+                    tooltip="How noisy the pair sees the picture. Same noise: as noisy as the target. Same detail: as "
+                    "averaging and a bridge leave it, so that as much of the picture can be seen.",
                 ),
             ],
             outputs=[DeltaType.Output(display_name="delta", tooltip="The delta at the new resolution.")],
@@ -42,7 +42,7 @@ class DeltaResolution(io.ComfyNode):
 
     @classmethod
     def execute(cls, delta, scale, noise_match) -> io.NodeOutput:
-        if scale == 1.0:
-            return io.NodeOutput(delta)
         same_detail = noise_match == SAME_DETAIL
+        if scale == 1.0 and not same_detail:
+            return io.NodeOutput(delta)
         return io.NodeOutput(tuple(replace(d, scale=d.scale * scale, same_detail=same_detail) for d in delta))

@@ -101,6 +101,11 @@ def polar(weight: Tensor) -> Tensor:
     return u @ vh
 
 
+def gain(clean_map: Affine) -> float:
+    """Return by how much a map makes latents larger, the mean over their directions."""
+    return torch.linalg.svdvals(clean_map.weight).mean().item()
+
+
 @dataclass(frozen=True, eq=False)
 class LinearBridge:
     """A bridge of two maps, between the latents that VAEs encode and decode."""
@@ -109,6 +114,8 @@ class LinearBridge:
     target: LatentShape
     to_source: Affine
     to_target: Affine
+
+    is_linear = True
 
     @property
     def noise_map(self) -> Affine:

@@ -32,9 +32,10 @@ class Delta:
 
     Without `adapted` the target's own prediction takes its place.
 
-    Source and adapted run at `scale` times the target's resolution. `same_detail` gives them less noise
-    there, so that they see as much of the picture. `bridge` leads from the target's latents to theirs;
-    without one the two kinds have to be the same up to scale and shift.
+    Source and adapted run at `scale` times the target's resolution. With `same_detail` their noise is
+    what the way to their latents leaves of it, so that they see as much of the picture. `bridge` leads
+    from the target's latents to theirs; without one the two kinds have to be the same up to scale and
+    shift.
 
     The factors of `schedules` and `masks` multiply; `limits` apply one after the other. `reuse` says
     when the delta is evaluated, None for always.

@@ -6,7 +6,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import affine_of, same_latents
+from ..bridges import affine_of, gain, same_latents
 from ..crossing import Crossing, LatentMaps, noise_map
 from ..delta import Branch, Delta
 from ..noise_levels import NoiseLevels
@@ -30,14 +30,12 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     small = large if delta.scale == 1.0 else [fold * max(1, round(edge * delta.scale / fold)) for edge in large]
     resize = Resize(tuple(large), tuple(small), target.load_device)
 
-    def linear_part(probe: Tensor) -> Tensor:
-        return source_space.to_model(bridge.noise_map(space.to_raw(probe)))
+    def in_model_space(probe: Tensor) -> Tensor:
+        return source_space.to_model(bridge.clean_to_source(space.to_raw(probe)))
 
-    rotated = noise_map(
-        affine_of(linear_part, space.shape.channels, fold, unfold),
-        (batch, source_space.shape.channels, *(edge // fold * unfold for edge in small)),
-        run.seed or 0,
-    ).to(target.load_device)
+    linear = affine_of(in_model_space, space.shape.channels, fold, unfold) if bridge.is_linear else bridge.noise_map
+    noise_shape = (batch, source_space.shape.channels, *(edge // fold * unfold for edge in small))
+    rotated = noise_map(linear, noise_shape, run.seed or 0).to(target.load_device)
 
     def clean_to_source(clean: Tensor) -> Tensor:
         raw = bridge.clean_to_source(space.to_raw(resize.down(space.picture(clean))))
@@ -51,7 +49,7 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
         return space.latent(resize.up(space.delta_to_model(bridge.delta_to_target(adapted, source))))
 
     maps = LatentMaps(clean_to_source, noise_to_source, delta_to_target)
-    return Crossing(*levels, maps, resize.ratio if delta.same_detail else 1.0)
+    return Crossing(*levels, maps, resize.ratio * gain(linear) if delta.same_detail else 1.0)
 
 
 def branch_levels(target: ModelPatcher, delta: Delta) -> tuple[NoiseLevels, NoiseLevels]:

@@ -57,6 +57,7 @@ class VAEBridge:
 
     source_vae: Any
     target_vae: Any
+    is_linear = False
 
     @property
     def source(self) -> LatentShape:

@@ -151,6 +151,23 @@ def test_two_formats_that_differ_by_scale_and_shift(gaussians):
     assert torch.equal(found, sample(target, pair(source, adapted), "euler"))
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_same_detail_sees_the_state_as_the_scale_leaves_it(sampler):
+    """Latents twice as large at twice the noise are the same picture, so any denoiser of them gives the same delta."""
+    base, moved, goal = means(4)
+    pair_of = [normal(base, 1.0), normal(moved, 0.6)]
+    target = denoiser(normal(goal, 1.3))
+
+    def twice(denoise):
+        return lambda x, ratio: 2 * denoise(x / 2, ratio / 2)
+
+    delta = pair(*(denoiser(twice(d), ModelType.FLOW, latents(4, scale=2.0)) for d in pair_of))
+    how = {"start_at_step": 2, "steps": 6}
+    expected = sample(target, pair(*(denoiser(d) for d in pair_of)), sampler, **how)
+    assert relative_error(sample(target, resized(delta, 1.0, "same detail"), sampler, **how), expected) < 1e-3
+    assert relative_error(sample(target, delta, sampler, **how), expected) > 1e-3
+
+
 def rotated(matrix, denoise, shift=0.0):
     """Return `denoise` for latents that `matrix`, with orthonormal columns, takes to another space."""
 

@@ -39,9 +39,12 @@ def watched(patcher, seen):
 
 def test_scale_1_changes_nothing(base, adapted):
     delta = pair(base, adapted)
-    assert resized(delta, 1.0, "same detail") is delta
+    assert resized(delta, 1.0) is delta
     half = resized(delta, 0.5, "same detail")
     assert resized(half, 1.0) is half
+    target = model(3)
+    expected = advanced_sampler(target, delta)["samples"]
+    assert torch.equal(advanced_sampler(target, resized(delta, 1.0, "same detail"))["samples"], expected)
 
 
 def test_scales_multiply(base, adapted):
