@@ -1,8 +1,10 @@
-"""The two architectures of the family: SourceNet (small, eps) and TargetNet (larger, v, with attention).
+"""The architectures of the family: SourceNet (small, eps), TargetNet (larger, v, with attention) and FlowNet.
 
-Both are called as net(x, t, context): x [B,4,H,W] scaled to unit variance,
-H and W multiples of 4; t [B] float timesteps 0..999; context [B,1,6] with the
-one-hot class name, or zeros for the empty prompt.
+All are called as net(x, t, context): x [B,C,H,W], H and W multiples of 4, C the
+network's `channels`; t [B] float timesteps 0..999; context [B,1,6] with the
+one-hot class name, or zeros for the empty prompt. SourceNet and TargetNet want
+x scaled to unit variance; FlowNet wants it as it is, and t = 1000 sigma. Clean latents
+are the autoencoder's, or lifted ones, times the network's `scale`.
 """
 
 import math
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from . import diffusion
+from . import diffusion, lifted
 
 NAMES = 6
 CHANNELS = 4
@@ -94,7 +96,7 @@ class Attention(nn.Module):
 class SourceNet(nn.Module):
     """The old base: a plain two-level U-Net that predicts eps."""
 
-    prediction = "eps"
+    prediction, channels, scale = "eps", CHANNELS, 1.0
 
     def __init__(self, wide=64, deep=112, condition=128):
         super().__init__()
@@ -135,7 +137,7 @@ class SourceNet(nn.Module):
 class TargetNet(nn.Module):
     """The new base: a three-level U-Net with attention and scale-and-shift conditioning that predicts v."""
 
-    prediction = "v"
+    prediction, channels, scale = "v", CHANNELS, 1.0
 
     def __init__(self, wide=64, mid=128, deep=160, condition=192):
         super().__init__()
@@ -169,10 +171,80 @@ class TargetNet(nn.Module):
         return self.leave(F.silu(self.leave_norm(h))).to(x.dtype)
 
 
+class ScaledNet(TargetNet):
+    """TargetNet in other clothes: the same denoiser for latents `scale` times as large, and it predicts eps.
+
+    As far from 1 as the scale of SDXL's latents from that of SD1.5's: 0.18215 / 0.13025.
+    """
+
+    prediction, scale = "eps", 1.4
+
+    def forward(self, x, t, context):
+        s = diffusion.sigma_of_t(t)[:, None, None, None]
+        noisy = x.float() * (1 + s * s).sqrt()
+        # In unscaled latents the noise is smaller as well.
+        inner = s / self.scale
+        v = super().forward(
+            noisy / self.scale / (1 + inner * inner).sqrt(), diffusion.t_of_sigma(inner.flatten()), context
+        )
+        clean = noisy / self.scale / (1 + inner * inner) - v * inner / (1 + inner * inner).sqrt()
+        return ((noisy - self.scale * clean) / s).to(x.dtype)
+
+
+class FlowNet(nn.Module):
+    """The flow base: a small two-level U-Net on lifted latents, with two looks at all places on its low level.
+
+    It predicts the velocity noise - clean of x = (1 - sigma) clean + sigma noise.
+    """
+
+    prediction, channels, scale = "flow", lifted.CHANNELS, 1.0
+
+    def __init__(self, wide=40, deep=80, condition=96):
+        super().__init__()
+        self.condition = Conditioning(condition)
+
+        def block(before, after):
+            return Block(before, after, condition, film=True)
+
+        self.enter = nn.Conv2d(self.channels, wide, 3, padding=1)
+        self.wide_in = block(wide, wide)
+        self.down = nn.Conv2d(wide, deep, 3, stride=2, padding=1)
+        self.deep = nn.ModuleList([block(deep, deep), block(deep, deep)])
+        self.looks = nn.ModuleList([Attention(deep, heads=2), Attention(deep, heads=2)])
+        self.up = nn.Conv2d(deep, wide, 1)
+        self.wide_out = block(2 * wide, wide)
+        self.leave_norm, self.leave = nn.GroupNorm(8, wide), nn.Conv2d(wide, self.channels, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x, t, context):
+        condition = self.condition(t, context)
+        wide = self.wide_in(self.enter(x.to(self.enter.weight.dtype)), condition)
+        h = self.down(wide)
+        for block, look in zip(self.deep, self.looks, strict=True):
+            h = look(block(h, condition))
+        h = torch.cat([F.interpolate(self.up(h), scale_factor=2.0, mode="nearest"), wide], 1)
+        h = self.leave(F.silu(self.leave_norm(self.wide_out(h, condition)))).float()
+        # Only 4 of the 16 dimensions hold pictures; in the others x is noise, however little of it. So the
+        # network starts from the best linear guess of the clean latent. Not in bfloat16: a small sigma
+        # magnifies its rounding.
+        x32, sigma = x.float(), t.float()[:, None, None, None] / diffusion.STEPS
+        with torch.autocast(x.device.type, enabled=False):
+            held = lifted.lift(lifted.lower(x32))
+        signal = lifted.GAIN**2 * (1 - sigma)
+        guess = held * signal / (signal * (1 - sigma) + sigma**2)
+        return ((x32 - guess) / sigma.clamp(min=0.02) + h).to(x.dtype)
+
+
 # The members of the family: bases and what was fine-tuned from them.
 NETS = {
     "source": SourceNet,
     "adapted": SourceNet,
     "target": TargetNet,
     "oracle": TargetNet,
+    "flow_target": FlowNet,
+    "flow_oracle": FlowNet,
+    "scaled_target": ScaledNet,
+    "scaled_oracle": ScaledNet,
 }
+# Members that are another's weights in other clothes.
+WEIGHTS_OF = {"scaled_target": "target", "scaled_oracle": "oracle"}

@@ -1,6 +1,6 @@
-"""Samples the family and measures it: python -m lab.evaluate
+"""Samples the lab's crossings and measures them: python -m lab.evaluate
 
-Prints a table in markdown and writes it to lab/results.md. All columns use the
+Prints tables in markdown and writes them to lab/results.md. All columns of a crossing use the
 same starting noise, sampler, steps and guidance.
 """
 
@@ -11,10 +11,31 @@ import numpy as np
 import torch
 
 from . import autoencoder, judge, shapes
+from .crossings import CROSSINGS
 from .family import CFG, COLUMNS, STEPS, Family
 
 RESULTS = pathlib.Path(__file__).parent / "results.md"
-GROUPS = {"Classes the source knows": shapes.SEEN, "Names the source does not know": shapes.UNSEEN}
+GROUPS = {shapes.SEEN: "classes that the source knows", shapes.UNSEEN: "names that the source does not know"}
+DISTANCES = ("judge", "colour", "detail")
+
+
+class Scores:
+    """Scores of pictures against styled pictures of some classes that no training saw."""
+
+    def __init__(self, family, classes, n):
+        self.judge = family.judge
+        self.reference = held_out(family, classes, max(n, 512))
+
+    def of(self, pictures, labels):
+        """One row: {score: number}."""
+        return {
+            "style": judge.style_score(self.judge, pictures),
+            "class": judge.class_score(self.judge, pictures, labels),
+            "judge": judge.judge_distance(self.judge, pictures, self.reference),
+            "colour": judge.colour_distance(pictures, self.reference),
+            "detail": judge.detail_distance(pictures, self.reference),
+            "flat noise": judge.flat_noise(pictures),
+        }
 
 
 def held_out(family, classes, n, seed=1000):
@@ -25,38 +46,28 @@ def held_out(family, classes, n, seed=1000):
         return torch.cat([family.coder.decode(latent) for latent in latents]).clamp(-1, 1)
 
 
-def measure(family, classes, n, seed):
-    """Rows of scores for one group of classes: {column: {score: number}}."""
-    labels = np.resize(classes, n)
-    reference = held_out(family, classes, max(n, 512))
-    distances = {
-        "judge": lambda p: judge.judge_distance(family.judge, p, reference),
-        "colour": lambda p: judge.colour_distance(p, reference),
-        "detail": lambda p: judge.detail_distance(p, reference),
+def with_closures(rows):
+    """The rows with, for each distance, how much of the way from the target to the oracle they go."""
+    ends = rows["target"], rows["oracle"]
+    return {
+        name: row | {f"closure {d}": judge.gap_closure(ends[0][d], row[d], ends[1][d]) for d in DISTANCES}
+        for name, row in rows.items()
     }
 
-    def row(pictures, labels):
-        return {
-            "style": judge.style_score(family.judge, pictures),
-            "class": judge.class_score(family.judge, pictures, labels),
-            **{name: score(pictures) for name, score in distances.items()},
-            "flat noise": judge.flat_noise(pictures),
-        }
 
-    rows = {name: row(family.sample(name, labels, seed), labels) for name in COLUMNS}
-    for name in COLUMNS:
-        for kind in distances:
-            rows[name]["closure " + kind] = judge.gap_closure(
-                rows["target"][kind], rows[name][kind], rows["oracle"][kind]
-            )
+def measure(family, crossing, classes, n, seed):
+    """Rows of scores for one crossing and one group of classes: {column: {score: number}}."""
+    labels, scores = np.resize(classes, n), Scores(family, classes, n)
+    rows = with_closures(
+        {column: scores.of(family.sample(column, labels, seed, crossing=crossing), labels) for column in COLUMNS}
+    )
     # Another draw of styled pictures: what a perfect sampler would get.
-    rows["real styled"] = row(held_out(family, classes, n, seed=2000), labels)
-    return rows
+    return rows | {"real styled": scores.of(held_out(family, classes, n, seed=2000), labels)}
 
 
 def table(rows):
-    """One group's scores as markdown lines."""
-    scores = list(rows["target"])
+    """Rows of scores as markdown lines."""
+    scores = list(next(iter(rows.values())))
     lines = ["| | " + " | ".join(scores) + " |", "|---" * (len(scores) + 1) + "|"]
     for name, row in rows.items():
         cells = [f"{row[s]:.2f}" if abs(row.get(s, 0)) >= 0.1 else f"{row[s]:.3f}" if s in row else "" for s in scores]
@@ -72,17 +83,24 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     family = Family()
-    lines = [
+    summary, details = {}, []
+    for crossing, roles in CROSSINGS.items():
+        for classes in roles.groups:
+            rows = measure(family, crossing, classes, arguments.samples, arguments.seed)
+            title = f"{crossing}: {GROUPS[classes]}"
+            delta, target = rows["target + delta"], rows["target"]
+            summary[title] = {k: v for k, v in delta.items() if k.startswith("closure")} | {
+                "style": delta["style"], "class": delta["class"], "class of the plain target": target["class"],
+            }  # fmt: skip
+            details += [f"**{title}** ({', '.join(shapes.CLASSES[k] for k in classes)})", "", *table(rows), ""]
+            print("\n".join(details[-len(rows) - 5 :]), flush=True)
+    how = (
         f"{arguments.samples} samples per row, Euler, {STEPS} Karras steps, guidance {CFG}, strength 1, "
-        f"seed {arguments.seed}.",
-        "",
-    ]
-    for title, classes in GROUPS.items():
-        lines += [f"**{title}** ({', '.join(shapes.CLASSES[k] for k in classes)})", ""]
-        lines += [*table(measure(family, classes, arguments.samples, arguments.seed)), ""]
-    text = "\n".join(lines)
-    print(text)
+        f"seed {arguments.seed}."
+    )
+    text = "\n".join([how, "", "**Target + delta, every crossing**", "", *table(summary), "", *details])
     RESULTS.write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """The trained family, sampled without ComfyUI through the pack's own pure engine."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from sampling.delta import add_delta
-
-from . import denoisers, diffusion, judge, storage
+from . import denoisers, diffusion, judge, lifted, storage
+from .crossings import CROSSINGS, crossing_between, with_delta
 
 COLUMNS = ("adapted", "target", "target + delta", "oracle")
+FIRST = next(iter(CROSSINGS))
 STEPS, CFG = 24, 2.0
 
 
@@ -19,22 +21,45 @@ class Family:
         self.judge = storage.load("judge", judge.Judge())
         self.nets = {name: storage.load(name, make()) for name, make in denoisers.NETS.items()}
 
-    def denoiser(self, name: str, context: Tensor, cfg: float = CFG, strength: float = 1.0):
-        """Return the guided function (x, sigma) -> denoised of a column."""
-        if name != "target + delta":
-            return diffusion.guided(self.nets[name], context, cfg)
-        target, adapted, source = (
-            diffusion.guided(self.nets[role], context, cfg) for role in ("target", "adapted", "source")
-        )
-        return lambda x, sigma: add_delta(target(x, sigma), adapted(x, sigma), source(x, sigma), strength)
+    def nets_of(self, crossing: str) -> dict[str, torch.nn.Module]:
+        """Return the networks of a crossing by role."""
+        return {role: self.nets[name] for role, name in CROSSINGS[crossing].names().items()}
 
-    def sample(self, name, labels, seed, steps=STEPS, cfg=CFG, strength=1.0, progress=lambda done: None) -> Tensor:
+    def denoiser(
+        self,
+        column: str,
+        context: Tensor,
+        cfg: float = CFG,
+        strength: float = 1.0,
+        seed: int = 0,
+        crossing: str = FIRST,
+    ) -> Callable:
+        """Return the guided function (x, sigma) -> denoised of a column of a crossing, for its network's own x."""
+        nets = self.nets_of(crossing)
+        if column != "target + delta":
+            return diffusion.guided(nets[column], context, cfg)
+        source, adapted, target = (diffusion.guided(nets[k], context, cfg) for k in ("source", "adapted", "target"))
+        seen = crossing_between(self.coder, nets["source"], nets["adapted"], nets["target"], len(context), seed)
+        return with_delta(seen, source, adapted, target, strength)
+
+    def pictures(self, latents: Tensor, net: torch.nn.Module) -> Tensor:
+        """Return pictures [n, 3, 64, 64] in -1..1 of a network's clean latents."""
+        with torch.no_grad():
+            return torch.cat([self.coder.decode(lifted.lowered(part / net.scale)) for part in latents.split(64)]).clamp(
+                -1, 1
+            )
+
+    def sample(
+        self, column, labels, seed, steps=STEPS, cfg=CFG, strength=1.0, progress=lambda done: None, crossing=FIRST
+    ) -> Tensor:
         """Return pictures [n, 3, 64, 64] in -1..1 for class labels; the noise depends on seed and place only."""
-        noise = torch.randn(len(labels), 4, 16, 16, generator=torch.Generator().manual_seed(seed))
-        pictures = []
+        net = self.nets_of(crossing)[column.split(" + ")[0]]
+        noise = torch.randn(len(labels), net.channels, 16, 16, generator=torch.Generator().manual_seed(seed))
+        sigmas = diffusion.schedule(net, steps)
+        latents = []
         for part, labels_of_part in zip(noise.split(64), torch.as_tensor(labels).split(64), strict=True):
-            denoiser = self.denoiser(name, denoisers.one_hot(labels_of_part), cfg, strength)
-            latent = diffusion.sample_euler(denoiser, part, diffusion.karras_sigmas(steps), progress)
-            with torch.no_grad():
-                pictures.append(self.coder.decode(latent))
-        return torch.cat(pictures).clamp(-1, 1)
+            denoiser = self.denoiser(column, denoisers.one_hot(labels_of_part), cfg, strength, seed, crossing)
+            latents.append(
+                diffusion.sample_euler(denoiser, diffusion.pure_noise(net, part, sigmas[0]), sigmas, progress)
+            )
+        return self.pictures(torch.cat(latents), net)

@@ -1,5 +1,7 @@
 """The lab's models as models of ComfyUI, with nodes to load them, prompt them and decode their latents."""
 
+from typing import ClassVar
+
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -8,9 +10,13 @@ import comfy.supported_models_base
 import torch
 from comfy_api.latest import ComfyExtension, io
 
-from . import denoisers, shapes, storage
+from . import denoisers, lifted, shapes, storage
 
-KINDS = {"eps": comfy.model_base.ModelType.EPS, "v": comfy.model_base.ModelType.V_PREDICTION}
+KINDS = {
+    "eps": comfy.model_base.ModelType.EPS,
+    "v": comfy.model_base.ModelType.V_PREDICTION,
+    "flow": comfy.model_base.ModelType.FLOW,
+}
 CATEGORY = "delta sampling lab"
 
 
@@ -23,8 +29,24 @@ class LabLatents(comfy.latent_formats.LatentFormat):
         self.latent_rgb_factors_bias = preview.bias.tolist()
 
 
+class LiftedLatents(comfy.latent_formats.LatentFormat):
+    """The flow family's latents: unit variance, 16 channels."""
+
+    latent_channels = lifted.CHANNELS
+
+    def __init__(self):
+        preview = storage.load_autoencoder().preview
+        self.latent_rgb_factors = (preview.weight[:, :, 0, 0] @ lifted.LOWER).T.tolist()
+        self.latent_rgb_factors_bias = preview.bias.tolist()
+
+
 class LabFamily(comfy.supported_models_base.BASE):
     latent_format = LabLatents
+
+
+class LabFlowFamily(comfy.supported_models_base.BASE):
+    latent_format = LiftedLatents
+    sampling_settings: ClassVar = {"shift": 1.0}
 
 
 class HostedNet(torch.nn.Module):
@@ -41,12 +63,12 @@ class HostedNet(torch.nn.Module):
 
 def hosted(name: str) -> comfy.model_patcher.ModelPatcher:
     """Return the lab model `name` as a MODEL."""
-    config = LabFamily({"name": name, "dtype": torch.float32, "context_dim": len(shapes.CLASSES)})
+    kind = denoisers.NETS[name].prediction
+    family = LabFlowFamily if kind == "flow" else LabFamily
+    config = family({"name": name, "dtype": torch.float32, "context_dim": len(shapes.CLASSES)})
     device = comfy.model_management.get_torch_device()
     offload = comfy.model_management.unet_offload_device()
-    model = comfy.model_base.BaseModel(
-        config, KINDS[denoisers.NETS[name].prediction], device=offload, unet_model=HostedNet
-    )
+    model = comfy.model_base.BaseModel(config, KINDS[kind], device=offload, unet_model=HostedNet)
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
@@ -98,7 +120,7 @@ class LabDecode(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples):
-        picture = storage.load_autoencoder().decode(samples["samples"].float())
+        picture = storage.load_autoencoder().decode(lifted.lowered(samples["samples"].float()))
         return io.NodeOutput((picture.clamp(-1, 1) / 2 + 0.5).movedim(1, -1))
 
 

@@ -5,7 +5,7 @@ import pathlib
 import torch
 from safetensors.torch import load_file, save_file
 
-from . import autoencoder
+from . import autoencoder, denoisers
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
 
@@ -19,7 +19,7 @@ def save(name, model, **facts):
 
 def load(name, model):
     """Fills the model with stored weights, in float32, ready for use."""
-    state = load_file(WEIGHTS / f"{name}.safetensors")
+    state = load_file(WEIGHTS / f"{denoisers.WEIGHTS_OF.get(name, name)}.safetensors")
     model.load_state_dict({k: v.float() for k, v in state.items()})
     return model.eval().requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""Trains the family: python -m lab.train autoencoder|source|adapted|target|oracle|judge|all
+"""Trains the family: python -m lab.train autoencoder|source|adapted|target|oracle|flow_target|flow_oracle|judge|all
 
 Weights land in lab/weights/<name>.safetensors (float16, metadata says how they came to be).
 """
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import autoencoder, denoisers, diffusion, judge, shapes
+from . import autoencoder, denoisers, diffusion, judge, lifted, shapes
 from .denoisers import one_hot
 from .storage import load, load_autoencoder, save
 
@@ -111,7 +111,7 @@ def picture_latents(model, rng, labels, look):
     return torch.cat(parts), torch.as_tensor(labels)
 
 
-WILD_SHARE, WILD_TIMESTEPS = 0.1, 300  # timestep 300 is sigma 0.83
+WILD_SHARE, WILD_NOISE = 0.1, torch.tensor(0.83)  # wild pictures get at most this noise-to-signal ratio
 UNNAMED_SHARE, DROPPED_SHARE = 0.25, 0.12
 
 
@@ -132,19 +132,20 @@ def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start
         wild_labels = rng.choice([shapes.UNNAMED, *classes], pool // 4)
         wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild")
     model = make().to(memory_format=torch.channels_last)
+    wild_timesteps = diffusion.timestep(model, diffusion.own_sigma(model, WILD_NOISE))
     if start:
         load(start, model).train().requires_grad_(True)
 
     def loss_of_step(model, step):
         chosen = torch.randint(len(clean), (batch,))
         x, known = clean[chosen], labels[chosen]
-        # Evenly spread timesteps with a random offset: less chance in the loss.
-        t = (torch.arange(batch) + torch.rand(batch)) / batch * (diffusion.STEPS - 1)
-        t = t[torch.randperm(batch)]
+        t = diffusion.even_timesteps(model, batch)
         if wild:
             chosen = torch.randint(len(wild_clean), (wild,))
             x[:wild], known[:wild] = wild_clean[chosen], wild_labels[chosen]
-            t[:wild] = torch.rand(wild) * WILD_TIMESTEPS
+            t[:wild] = torch.rand(wild) * wild_timesteps
+        if model.channels == lifted.CHANNELS:
+            x = lifted.lift(x)
         context = one_hot(known) * (torch.rand(batch, 1, 1) >= DROPPED_SHARE)
         x = x.to(memory_format=torch.channels_last)
         with torch.autocast("cpu", CPU_TYPE):
@@ -186,6 +187,15 @@ def train_oracle(steps=1500):
     )
 
 
+def train_flow_target(steps=9000):
+    train_denoiser("flow_target", denoisers.FlowNet, shapes.SEEN + shapes.UNSEEN, "base", steps, 2e-3, seed=41)
+
+
+def train_flow_oracle(steps=2500):
+    every = shapes.SEEN + shapes.UNSEEN
+    train_denoiser("flow_oracle", denoisers.FlowNet, every, "style", steps, 1e-3, seed=42, start="flow_target")
+
+
 def train_judge(steps=1500, batch=64, seed=31, pool=8000):
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -207,6 +217,8 @@ TRAINERS = {
     "adapted": train_adapted,
     "target": train_target,
     "oracle": train_oracle,
+    "flow_target": train_flow_target,
+    "flow_oracle": train_flow_oracle,
     "judge": train_judge,
 }
 

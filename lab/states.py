@@ -1,0 +1,127 @@
+"""Ways to show the source the target's state, measured: python -m lab.states
+
+own split      the target's own prediction splits its state into a clean latent and noise
+as it is       the same, at the noise level that the map of latents leaves: a linear map of the whole state
+companion      a latent of the source's own is sampled beside the target's and follows the mixed prediction
+last mixed     the last mixed prediction is taken for the clean latent, and the rest for noise
+
+All states here are clean latent + ratio * noise, whatever the networks' parametrisation. Prints a table in
+markdown and writes it to lab/states.md.
+"""
+
+import argparse
+import itertools
+import pathlib
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sampling.bridges import affine_of
+from sampling.crossing import Crossing
+from sampling.noise_levels import NoiseLevels, mix, noise_to_signal, sigma_at
+
+from . import denoisers, diffusion
+from .crossings import CROSSINGS, crossing_between
+from .evaluate import GROUPS, Scores, table, with_closures
+from .family import CFG, STEPS, Family
+
+RESULTS = pathlib.Path(__file__).parent / "states.md"
+WAYS = ("own split", "as it is", "companion", "last mixed")
+MAX_RATIO = 1000.0  # in place of the infinite ratio of noise alone
+SAMPLERS = {"Euler": False, "Euler ancestral": True}
+
+
+def as_it_is(crossing: Crossing, channels: int) -> Crossing:
+    """Return `crossing` with the noise as far down as the map makes latents of `channels` smaller."""
+    weight = affine_of(crossing.maps.clean_to_source, channels, 1, 1).weight
+    return replace(crossing, detail=torch.linalg.svdvals(weight).mean().item())
+
+
+@torch.no_grad()
+def sample(way: str | None, crossing: Crossing, calls: list, noise: Tensor, ratios: Tensor, ancestral: bool) -> Tensor:
+    """Return clean latents of the target; `calls` are source, adapted and target as functions of (x, sigma).
+
+    `way` is one of WAYS, or None for the plain target.
+    """
+    generator = torch.Generator().manual_seed(9)
+    source, adapted, target = calls
+    if way == "as it is":
+        crossing = as_it_is(crossing, noise.shape[1])
+
+    def own(state: Tensor, sigma: Tensor, levels: NoiseLevels) -> Tensor:
+        return mix(state, torch.zeros_like(state), sigma, levels)
+
+    start = (1 + ratios[0] ** 2).sqrt()
+    state, companion, last = noise * start, crossing.maps.noise_to_source(noise) * start, None
+    for now, then in itertools.pairwise(ratios):
+        sigma = sigma_at(now.expand(len(noise)), crossing.levels)
+        up = torch.minimum(then, (then**2 * (now**2 - then**2) / now**2).sqrt()) * ancestral
+        down = (then**2 - up**2).sqrt()
+
+        def step(state: Tensor, clean: Tensor, now=now, down=down, up=up) -> Tensor:
+            return clean + (state - clean) * (down / now) + up * torch.randn(state.shape, generator=generator)
+
+        x = own(state, sigma, crossing.levels)
+        clean = target(x, sigma)
+        if way is None:
+            state = step(state, clean)
+            continue
+        predictions = []
+        for call, levels in zip((source, adapted), crossing.branches, strict=True):
+            if way == "companion":
+                level = crossing.sigma_for(levels, sigma)
+                seen = own(companion, level, levels)
+            else:
+                seen, level = crossing.seen_by(
+                    levels, x, sigma, last if way == "last mixed" and last is not None else clean
+                )
+            predictions.append(call(seen, level))
+        last = clean + crossing.delta(*predictions[::-1])
+        state = step(state, last)
+        if way == "companion":
+            companion = step(companion, crossing.maps.clean_to_source(last))
+    return state
+
+
+def measure(family: Family, name: str, classes: tuple, n: int, seed: int) -> dict[str, dict]:
+    """Rows of scores for one crossing and one group of classes: {sampler, way: {score: number}}."""
+    nets, labels, scores = family.nets_of(name), np.resize(classes, n), Scores(family, classes, n)
+    context = denoisers.one_hot(torch.as_tensor(labels))
+    noise = torch.randn(n, nets["target"].channels, 16, 16, generator=torch.Generator().manual_seed(seed))
+    guided = {role: diffusion.guided(net, context, CFG) for role, net in nets.items()}
+    crossing = crossing_between(family.coder, nets["source"], nets["adapted"], nets["target"], n, seed)
+    ratios = noise_to_signal(diffusion.schedule(nets["target"], STEPS), crossing.levels)
+    ratios[0].clamp_(max=MAX_RATIO)
+    rows = {}
+    for sampler, ancestral in SAMPLERS.items():
+        columns = {"target": ("target", None), "oracle": ("oracle", None), **{way: ("target", way) for way in WAYS}}
+        found = {}
+        for column, (goal, way) in columns.items():
+            calls = [guided["source"], guided["adapted"], guided[goal]]
+            latents = sample(way, crossing, calls, noise, ratios, ancestral)
+            found[column] = scores.of(family.pictures(latents, nets["target"]), labels)
+        rows |= {f"{sampler}: {column}": row for column, row in with_closures(found).items() if column in WAYS}
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=96, help="pictures per row")
+    parser.add_argument("--seed", type=int, default=5)
+    arguments = parser.parse_args()
+    family, lines = Family(), []
+    for name, roles in list(CROSSINGS.items())[1:]:
+        for classes in roles.groups:
+            rows = measure(family, name, classes, arguments.samples, arguments.seed)
+            lines += [f"**{name}: {GROUPS[classes]}**", "", *table(rows), ""]
+            print("\n".join(lines[-len(rows) - 5 :]), flush=True)
+    how = (
+        f"{arguments.samples} samples per row, {STEPS} Karras steps, guidance {CFG}, strength 1, seed {arguments.seed}."
+    )
+    RESULTS.write_text("\n".join([how, "", *lines]))
+
+
+if __name__ == "__main__":
+    main()
