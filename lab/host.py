@@ -15,14 +15,14 @@ def find_host() -> Path | None:
     return path if (path / "main.py").exists() else None
 
 
-def load_host(*packs: Path) -> None:
-    """Make ComfyUI importable, on the CPU, with its own nodes and those of `packs` loaded as it loads them."""
+def load_host(*packs: Path, cpu: bool = True) -> None:
+    """Make ComfyUI importable, with its own nodes and those of `packs` loaded as it loads them."""
     sys.path.insert(0, str(find_host()))
     # First, as in ComfyUI's main.py: later a module of older releases takes the name `utils`.
     import utils.extra_config  # noqa: F401
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = cpu
     import nodes
     import server
 

@@ -1,0 +1,221 @@
+"""Full-size models with random weights: python -m benchmarks.large
+
+Counts the floating-point operations of the architectures of SD1.5, SDXL and SD3.5 medium without
+running them, and what a run with a delta costs relative to the plain target. Where there is an NVIDIA
+GPU it also measures the time of a step and the peak memory there. Tables go to benchmarks/large.md.
+"""
+
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lab.host import REPOSITORY, load_host
+
+load_host(REPOSITORY, cpu=not torch.cuda.is_available())
+
+import comfy.ldm.modules.attention
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import comfy.weight_adapter
+import comfyui_version
+import nodes as host_nodes
+from comfy.model_patcher import ModelPatcher
+from torch.utils.flop_counter import FlopCounterMode
+
+TABLE = Path(__file__).parent / "large.md"
+RUNS, STEPS, CFG, SIZE = 3, 12, 5.0, 128
+NODES = host_nodes.NODE_CLASS_MAPPINGS
+UNET = {
+    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
+    "legacy": False,
+}  # fmt: skip
+ARCHITECTURES = {
+    "SD1.5": (comfy.supported_models.SD15, UNET | {
+        "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+        "context_dim": 768, "num_heads": 8, "num_head_channels": -1, "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+    }),
+    "SDXL": (comfy.supported_models.SDXL, UNET | {
+        "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10,
+        "context_dim": 2048, "num_heads": -1, "num_head_channels": 64, "use_linear_in_transformer": True,
+        "adm_in_channels": 2816, "num_classes": "sequential",
+    }),
+    "SD3.5 medium": (comfy.supported_models.SD3, {
+        "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 24, "input_size": None,
+        "adm_in_channels": 2048, "num_patches": 147456, "pos_embed_max_size": 384, "pos_embed_scaling_factor": None,
+        "qk_norm": "rms", "x_block_self_attn_layers": list(range(13)),
+        "context_embedder_config": {
+            "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 1536},
+        },
+    }),
+}  # fmt: skip
+
+
+CONTEXTS = {"SD1.5": (77, 768), "SDXL": (77, 2048), "SD3.5 medium": (154, 4096)}
+POOLED = {"SD1.5": None, "SDXL": 1280, "SD3.5 medium": 2048}
+VECTORS = {"SD1.5": None, "SDXL": 2816, "SD3.5 medium": 2048}
+
+
+def network(name: str, device, dtype: torch.dtype) -> comfy.model_base.BaseModel:
+    """Return a model of the host in full size, its weights not set."""
+    family, config = ARCHITECTURES[name]
+    config = family({**config, "dtype": dtype})
+    config.set_inference_dtype(dtype, None)
+    return config.get_model({}, device=device)
+
+
+def operations(name: str, size: int) -> float:
+    """Return the floating-point operations (10^12) of one sample at a latent of `size` by `size`."""
+    model = network(name, torch.device("meta"), torch.float32).diffusion_model
+    latent = torch.zeros(1, ARCHITECTURES[name][1]["in_channels"], size, size, device="meta")
+    context = torch.zeros(1, *CONTEXTS[name], device="meta")
+    vector = {"y": torch.zeros(1, VECTORS[name], device="meta")} if VECTORS[name] else {}
+
+    def plain_attention(function, *args, **kwargs):
+        # The host's default for a CPU asks the device for its free memory.
+        return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
+
+    options = {"optimized_attention_override": plain_attention}
+    with FlopCounterMode(display=False) as counter:
+        model(latent, torch.zeros(1, device="meta"), context, transformer_options=options, **vector)
+    return counter.get_total_flops() / 1e12
+
+
+def operations_table() -> list[str]:
+    """Return the cost of a step with a delta, relative to the plain target, as markdown."""
+    sizes = [("SD1.5", 64), ("SD1.5", 128), ("SDXL", 128), ("SD3.5 medium", 128)]
+    counted = {key: operations(*key) for key in sizes}
+    lines = [
+        "| model | picture | 10^12 operations a sample |",
+        "|---|---|---|",
+        *(f"| {name} | {8 * size} | {found:.2f} |" for (name, size), found in counted.items()),
+        "",
+        "| target | pair | pair's guidance | evaluated | operations of a run, relative to the plain target |",
+        "|---|---|---|---|---|",
+    ]
+    for target in (("SDXL", 128), ("SD3.5 medium", 128)):
+        for source in (("SD1.5", 128), ("SD1.5", 64)):
+            for guidance, rows in (("kept", 2), ("off", 1)):
+                for every in (1, 2, 6):
+                    total = 1 + 2 * rows * counted[source] / every / (2 * counted[target])
+                    evaluated = "every step" if every == 1 else f"every {every} steps"
+                    pair = f"{source[0]} at {8 * source[1]}"
+                    lines.append(f"| {target[0]} at 1024 | {pair} | {guidance} | {evaluated} | {total:.2f} |")
+    return lines
+
+
+@dataclass(frozen=True)
+class Case:
+    """A delta on the GPU: the pair's architecture, its models, and the options of the delta by node."""
+
+    pair: str
+    source: ModelPatcher
+    adapted: ModelPatcher
+    options: dict
+
+
+def on_gpu(name: str) -> ModelPatcher:
+    """Return a full-size model with random weights, to be loaded to the GPU."""
+    with torch.inference_mode(False), torch.no_grad():
+        model = network(name, torch.device("cpu"), torch.float16)
+        for weight in model.parameters():
+            weight.normal_(std=0.02)
+    device = comfy.model_management.get_torch_device()
+    return comfy.model_patcher.CoreModelPatcher(model, device, torch.device("cpu"))
+
+
+def with_lora(base: ModelPatcher) -> ModelPatcher:
+    """Return a clone of `base` with a rank 16 LoRA on every attention weight."""
+    clone, patches = base.clone(), {}
+    for key, weight in base.model.state_dict().items():
+        if weight.ndim == 2 and "attn" in key:
+            up, down = (0.01 * torch.randn(*shape) for shape in ((weight.shape[0], 16), (16, weight.shape[1])))
+            patches[key] = comfy.weight_adapter.LoRAAdapter({key}, (up, down, None, None, None, None))
+    clone.add_patches(patches)
+    return clone
+
+
+def conditioning(name: str) -> list:
+    pooled = {"pooled_output": torch.zeros(1, POOLED[name])} if POOLED[name] else {}
+    return [[0.1 * torch.randn(1, *CONTEXTS[name]), pooled]]
+
+
+def run(case: Case | None, target: ModelPatcher, name: str) -> tuple[float, float]:
+    """Return seconds a step and the peak of allocated GPU memory (GB) of a run; without a case the plain target's."""
+    delta = ()
+    if case is not None:
+        prompt = conditioning(case.pair)
+        roles = (case.source, prompt, prompt, case.adapted, prompt, prompt)
+        delta = NODES["DeltaPair"].execute(*roles, CFG, 1.0).result[0]
+        for node, settings in case.options.items():
+            delta = NODES[node].execute(delta=delta, **settings).result[0]
+    latent = {"samples": torch.zeros(1, ARCHITECTURES[name][1]["in_channels"], SIZE, SIZE)}
+    own = conditioning(name)
+    seconds = []
+    for steps in (2, STEPS + 2):
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        NODES["DeltaKSamplerAdvanced"].execute(
+            target, own, own, delta, "enable", 1, steps, CFG, "euler", "normal", latent, 0, 10000, "disable"
+        )
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return (seconds[1] - seconds[0]) / STEPS, torch.cuda.max_memory_allocated() / 1e9
+
+
+def gpu_table() -> list[str]:
+    """Return time and memory on the GPU, as markdown."""
+    lines = ["| target | case | ms a step | relative to the plain target | peak memory, GB |", "|---|---|---|---|---|"]
+    reuse = {"DeltaReuse": {"every": 2, "threshold": 0.0, "extrapolate": True}}
+    native = {"DeltaResolution": {"scale": 0.5, "noise_match": "same noise"}}
+    # A pair for SD3.5 has SD3.5's latents, so that no bridge comes into the figures.
+    for name, pair in (("SD1.5", "SD1.5"), ("SDXL", "SD1.5"), ("SD3.5 medium", "SD3.5 medium")):
+        base, target = on_gpu(pair), on_gpu(name)
+        lora = with_lora(base)
+        cases = {
+            "plain target": None,
+            "three models, naive": Case(pair, base, on_gpu(pair), {}),
+            "shared weights": Case(pair, base, lora, {}),
+            "shared weights, reuse every 2": Case(pair, base, lora, reuse),
+            "shared weights, pair at half size": Case(pair, base, lora, native),
+            "shared weights, pair at half size, reuse every 2": Case(pair, base, lora, native | reuse),
+        }
+        plain = None
+        for case_name, case in cases.items():
+            comfy.model_management.unload_all_models()
+            found = [run(case, target, name) for _ in range(RUNS)]
+            seconds, memory = statistics.median(s for s, _ in found), max(m for _, m in found)
+            plain = plain or seconds
+            lines.append(f"| {name} | {case_name} | {1e3 * seconds:.1f} | {seconds / plain:.2f} | {memory:.2f} |")
+            print(lines[-1], flush=True)
+    return lines
+
+
+@torch.inference_mode()
+def main() -> None:
+    versions = f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}"
+    how = f"{versions}. The weights are random: only costs count here, not pictures."
+    lines = [how, "", "## Operations, counted", "", *operations_table(), "", "## On a GPU", ""]
+    if torch.cuda.is_available():
+        lines += [
+            f"{torch.cuda.get_device_name()}, {platform.system()}, float16, batch 1, 1024 pixels.",
+            "",
+            *gpu_table(),
+        ]
+    else:
+        lines += ["Not measured: there was no NVIDIA GPU. `make bench` measures it where there is one."]
+    TABLE.write_text("\n".join([*lines, ""]))
+    print(TABLE.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""What each option of a delta costs and what it changes: python -m benchmarks.options
+
+The lab's trained models in the host. Rows are the samples that all models of a run evaluate (a
+model call with guidance has two per picture), relative to the plain target's. Time is the median of
+several runs, each divided by a run of the plain target right before it. Error is the relative
+distance of the latents from the full method's; closures tell how much of the gap between target and
+oracle is left closed. The table goes to benchmarks/options.md, the plot to benchmarks/options.png.
+"""
+
+import argparse
+import importlib
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+
+from lab.host import LAB, REPOSITORY, load_host
+
+load_host(REPOSITORY, LAB)
+matplotlib.use("Agg")
+
+import comfy.patcher_extension
+import comfyui_version
+import matplotlib.pyplot as plt
+import nodes as host_nodes
+import numpy as np
+import torch
+
+from lab import denoisers, shapes
+from lab.evaluate import Scores, table, with_closures
+from lab.family import CFG, STEPS, Family
+
+HERE = Path(__file__).parent
+NODES = host_nodes.NODE_CLASS_MAPPINGS
+FULL, TARGET, ORACLE = "full method", "target", "oracle"
+
+
+def option(node: str, **settings) -> Callable:
+    """Return the change of a DELTA that an option node makes."""
+    schema = NODES[node].GET_SCHEMA()
+    defaults = {each.id: each.options[0] if hasattr(each, "options") else each.default for each in schema.inputs[1:]}
+    return lambda delta: NODES[node].execute(delta=delta, **{**defaults, **settings}).result[0]
+
+
+def chain(*changes: Callable) -> Callable:
+    def changed(delta):
+        for change in changes:
+            delta = change(delta)
+        return delta
+
+    return changed
+
+
+def variants() -> dict[str, tuple[float, Callable]]:
+    """Return name -> (the pair's cfg, the change of its DELTA)."""
+    return {
+        FULL: (CFG, lambda delta: delta),
+        "pair at cfg 1": (1.0, lambda delta: delta),
+        "window 0 to 0.6": (CFG, option("DeltaSchedule", end_percent=0.6)),
+        "window 0.2 to 1": (CFG, option("DeltaSchedule", start_percent=0.2)),
+        "sigmoid, 1 to 0": (CFG, option("DeltaSchedule", curve="sigmoid", strength_end=0.0)),
+        "reuse every 2": (CFG, option("DeltaReuse", every=2)),
+        "reuse every 4": (CFG, option("DeltaReuse", every=4)),
+        "reuse every 4, extrapolated": (CFG, option("DeltaReuse", every=4, extrapolate=True)),
+        "reuse, threshold 0.3": (CFG, option("DeltaReuse", threshold=0.3)),
+        "parallel 0": (CFG, option("DeltaLimits", parallel=0.0)),
+        "norm limit 0.5": (CFG, option("DeltaLimits", norm_limit=0.5)),
+        "low band": (CFG, option("DeltaLimits", band="low")),
+        "high band": (CFG, option("DeltaLimits", band="high")),
+        "half the resolution": (CFG, option("DeltaResolution", scale=0.5)),
+    }
+
+
+class Bench:
+    """The lab's family in the host: runs of the target with and without a delta, counted and timed."""
+
+    def __init__(self):
+        lab_nodes = importlib.import_module(NODES["LabModel"].__module__)
+        self.rows = 0
+        self.models = {name: self._counted(lab_nodes.hosted(name)) for name in ("source", "adapted", TARGET, ORACLE)}
+
+    def _counted(self, patcher):
+        def count(executor, x, *args, **kwargs):
+            self.rows += x[:1].numel() * len(x)
+            return executor(x, *args, **kwargs)
+
+        clone = patcher.clone()
+        clone.add_wrapper(comfy.patcher_extension.WrappersMP.APPLY_MODEL, count)
+        return clone
+
+    def run(self, labels, change: Callable | None = None, cfg: float = CFG, model: str = TARGET):
+        """Return latents, rows (samples of the target's size) and seconds of one run.
+
+        `change` is made to the delta of a pair at `cfg`; without it there is no delta.
+        """
+        contexts = (denoisers.one_hot(torch.as_tensor(c)) for c in (labels, np.full(len(labels), shapes.UNNAMED)))
+        positive, negative = ([[context, {}]] for context in contexts)
+        delta = ()
+        if change is not None:
+            roles = (self.models["source"], positive, negative, self.models["adapted"], positive, negative)
+            delta = change(NODES["DeltaPair"].execute(*roles, cfg, 1.0).result[0])
+        latent = {"samples": torch.zeros(len(labels), 4, 16, 16)}
+        self.rows, start = 0, time.perf_counter()
+        out = NODES["DeltaKSamplerAdvanced"].execute(
+            self.models[model], positive, negative, delta, "enable", 5, STEPS, CFG, "euler", "karras", latent, 0, 10000,
+            "disable",
+        )  # fmt: skip
+        return out.result[0]["samples"], self.rows / latent["samples"][0].numel(), time.perf_counter() - start
+
+
+def measure(bench: Bench, family: Family, samples: int) -> dict[str, dict]:
+    """Return {variant: {score: number}}: what it makes of the classes that the source knows."""
+    labels = np.resize(shapes.SEEN, samples)
+    scores = Scores(family, shapes.SEEN, samples)
+    plain, plain_rows, _ = bench.run(labels)
+    rows = {
+        TARGET: scores.of(family.pictures(plain, family.nets[TARGET]), labels),
+        ORACLE: scores.of(family.pictures(bench.run(labels, model=ORACLE)[0], family.nets[ORACLE]), labels),
+    }
+    full = None
+    for name, (cfg, change) in variants().items():
+        latents, count, _ = bench.run(labels, change, cfg)
+        full = latents if full is None else full
+        found = scores.of(family.pictures(latents, family.nets[TARGET]), labels)
+        error = ((latents - full).norm() / (full - plain).norm()).item()
+        rows[name] = {"rows": count / plain_rows, "time": 0.0, "error": error} | found
+        print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
+    return {name: row for name, row in with_closures(rows).items() if name not in (TARGET, ORACLE)}
+
+
+def time_ratios(bench: Bench, repeats: int = 5, batch: int = 4) -> dict[str, float]:
+    """Return variant -> seconds of a run over those of the plain target right before it, the median of `repeats`."""
+    labels = np.resize(shapes.SEEN, batch)
+
+    def ratio(cfg, change):
+        plain = bench.run(labels)[2]
+        return bench.run(labels, change, cfg)[2] / plain
+
+    return {name: statistics.median(ratio(*variant) for _ in range(repeats)) for name, variant in variants().items()}
+
+
+def draw(rows: dict[str, dict], path: Path) -> None:
+    """Save the plot: cost against what is left of the full method's effect."""
+    figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
+    for name, row in rows.items():
+        share = row["closure judge"] / rows[FULL]["closure judge"]
+        axes.plot(row["rows"], share, "o", color="firebrick" if name.startswith("fast") else "tab:blue")
+        axes.annotate(name, (row["rows"], share), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.axhline(0.97, color="gray", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("model rows, relative to the plain target")
+    axes.set_ylabel("gap closed (judge), relative to the full method")
+    axes.set_title("What the options of a delta cost, and what they keep")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@torch.inference_mode()
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=96, help="pictures per variant")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    bench, family = Bench(), Family()
+    rows = measure(bench, family, arguments.samples)
+    for name, ratio in time_ratios(bench).items():
+        rows[name]["time"] = ratio
+    how = (
+        f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, one CPU thread. {arguments.samples} "
+        f"pictures of classes that the source knows, eps -> v, Euler, {STEPS} Karras steps, cfg {CFG}, strength 1. "
+        "*rows*: samples that all models evaluate, *time*: median of five runs (batch 4), both relative to the plain "
+        "target. *error*: distance of the latents from the full method's, relative to what the full method changes. "
+        "The other scores are the lab's."
+    )
+    (HERE / "options.md").write_text("\n".join([how, "", *table(rows), "", "![The table as a plot](options.png)", ""]))
+    draw(rows, HERE / "options.png")
+    print((HERE / "options.md").read_text())
+
+
+if __name__ == "__main__":
+    main()
