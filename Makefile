@@ -26,6 +26,8 @@ test: setup
 
 bench: setup
 	$(ONE_THREAD) $(PYTHON) -m benchmarks.overhead
+	$(ONE_THREAD) $(PYTHON) -m benchmarks.options
+	$(PYTHON) -m benchmarks.large
 
 lint: setup
 	$(PYTHON) -m ruff check .

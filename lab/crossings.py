@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from sampling.bridge_fit import fit_bridge
-from sampling.bridges import LatentShape, LinearBridge, affine_of, same_latents
+from sampling.bridges import LatentShape, LinearBridge, affine_of, gain, same_latents
 from sampling.crossing import Crossing, LatentMaps, noise_map
 from sampling.delta import add_delta
 from sampling.noise_levels import NoiseLevels
@@ -58,7 +58,7 @@ def fitted_bridge(coder, source, target) -> LinearBridge:
     return fit_bridge(list(zip(*spaces, strict=True)), *shape).bridge
 
 
-def crossing_between(coder, source, adapted, target, batch: int, seed: int) -> Crossing:
+def crossing_between(coder, source, adapted, target, batch: int, seed: int, same_detail: bool = False) -> Crossing:
     """Return how `source` and `adapted` see the states of `target`: `batch` latents of 16x16."""
     known = levels(target), (levels(source), levels(adapted))
     if (source.channels, source.scale) == (target.channels, target.scale):
@@ -74,8 +74,9 @@ def crossing_between(coder, source, adapted, target, batch: int, seed: int) -> C
     def delta_to_target(adapted: Tensor, source_prediction: Tensor) -> Tensor:
         return target.scale * bridge.delta_to_target(adapted / source.scale, source_prediction / source.scale)
 
-    carried = noise_map(affine_of(clean_to_source, target.channels, 1, 1), (batch, source.channels, 16, 16), seed)
-    return Crossing(*known, LatentMaps(clean_to_source, carried, delta_to_target))
+    linear = affine_of(clean_to_source, target.channels, 1, 1)
+    maps = LatentMaps(clean_to_source, noise_map(linear, (batch, source.channels, 16, 16), seed), delta_to_target)
+    return Crossing(*known, maps, gain(linear) if same_detail else 1.0)
 
 
 def with_delta(

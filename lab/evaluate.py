@@ -12,7 +12,7 @@ import torch
 
 from . import autoencoder, judge, shapes
 from .crossings import CROSSINGS
-from .family import CFG, COLUMNS, STEPS, Family
+from .family import CFG, COLUMNS, DELTAS, FIRST, SAME_DETAIL, STEPS, Family
 
 RESULTS = pathlib.Path(__file__).parent / "results.md"
 GROUPS = {shapes.SEEN: "classes that the source knows", shapes.UNSEEN: "names that the source does not know"}
@@ -58,8 +58,10 @@ def with_closures(rows):
 def measure(family, crossing, classes, n, seed):
     """Rows of scores for one crossing and one group of classes: {column: {score: number}}."""
     labels, scores = np.resize(classes, n), Scores(family, classes, n)
+    # Where latents are the same, so is what is seen of them.
+    columns = COLUMNS if crossing == FIRST else (*COLUMNS, SAME_DETAIL)
     rows = with_closures(
-        {column: scores.of(family.sample(column, labels, seed, crossing=crossing), labels) for column in COLUMNS}
+        {column: scores.of(family.sample(column, labels, seed, crossing=crossing), labels) for column in columns}
     )
     # Another draw of styled pictures: what a perfect sampler would get.
     return rows | {"real styled": scores.of(held_out(family, classes, n, seed=2000), labels)}
@@ -88,10 +90,14 @@ def main():
         for classes in roles.groups:
             rows = measure(family, crossing, classes, arguments.samples, arguments.seed)
             title = f"{crossing}: {GROUPS[classes]}"
-            delta, target = rows["target + delta"], rows["target"]
-            summary[title] = {k: v for k, v in delta.items() if k.startswith("closure")} | {
-                "style": delta["style"], "class": delta["class"], "class of the plain target": target["class"],
-            }  # fmt: skip
+            for column in DELTAS:
+                if column in rows:
+                    shown = title if column == "target + delta" else f"{title}; same detail"
+                    summary[shown] = {k: v for k, v in rows[column].items() if k.startswith("closure")} | {
+                        "style": rows[column]["style"],
+                        "class": rows[column]["class"],
+                        "class of the plain target": rows["target"]["class"],
+                    }
             details += [f"**{title}** ({', '.join(shapes.CLASSES[k] for k in classes)})", "", *table(rows), ""]
             print("\n".join(details[-len(rows) - 5 :]), flush=True)
     how = (

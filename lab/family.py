@@ -9,6 +9,8 @@ from . import denoisers, diffusion, judge, lifted, storage
 from .crossings import CROSSINGS, crossing_between, with_delta
 
 COLUMNS = ("adapted", "target", "target + delta", "oracle")
+SAME_DETAIL = "target + delta, same detail"
+DELTAS = ("target + delta", SAME_DETAIL)
 FIRST = next(iter(CROSSINGS))
 STEPS, CFG = 24, 2.0
 
@@ -36,10 +38,11 @@ class Family:
     ) -> Callable:
         """Return the guided function (x, sigma) -> denoised of a column of a crossing, for its network's own x."""
         nets = self.nets_of(crossing)
-        if column != "target + delta":
+        if column not in DELTAS:
             return diffusion.guided(nets[column], context, cfg)
         source, adapted, target = (diffusion.guided(nets[k], context, cfg) for k in ("source", "adapted", "target"))
-        seen = crossing_between(self.coder, nets["source"], nets["adapted"], nets["target"], len(context), seed)
+        roles = (nets["source"], nets["adapted"], nets["target"])
+        seen = crossing_between(self.coder, *roles, len(context), seed, same_detail=column == SAME_DETAIL)
         return with_delta(seen, source, adapted, target, strength)
 
     def pictures(self, latents: Tensor, net: torch.nn.Module) -> Tensor:

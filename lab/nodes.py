@@ -40,13 +40,29 @@ class LiftedLatents(comfy.latent_formats.LatentFormat):
         self.latent_rgb_factors_bias = preview.bias.tolist()
 
 
+class ScaledLatents(LabLatents):
+    """The same at the scale of ScaledNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale_factor = denoisers.ScaledNet.scale
+        self.latent_rgb_factors = [[value / self.scale_factor for value in row] for row in self.latent_rgb_factors]
+
+
 class LabFamily(comfy.supported_models_base.BASE):
     latent_format = LabLatents
+
+
+class LabScaledFamily(comfy.supported_models_base.BASE):
+    latent_format = ScaledLatents
 
 
 class LabFlowFamily(comfy.supported_models_base.BASE):
     latent_format = LiftedLatents
     sampling_settings: ClassVar = {"shift": 1.0}
+
+
+FAMILIES = {denoisers.ScaledNet: LabScaledFamily, denoisers.FlowNet: LabFlowFamily}
 
 
 class HostedNet(torch.nn.Module):
@@ -63,8 +79,8 @@ class HostedNet(torch.nn.Module):
 
 def hosted(name: str) -> comfy.model_patcher.ModelPatcher:
     """Return the lab model `name` as a MODEL."""
-    kind = denoisers.NETS[name].prediction
-    family = LabFlowFamily if kind == "flow" else LabFamily
+    net = denoisers.NETS[name]
+    kind, family = net.prediction, FAMILIES.get(net, LabFamily)
     config = family({"name": name, "dtype": torch.float32, "context_dim": len(shapes.CLASSES)})
     device = comfy.model_management.get_torch_device()
     offload = comfy.model_management.unet_offload_device()

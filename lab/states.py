@@ -1,7 +1,7 @@
 """Ways to show the source the target's state, measured: python -m lab.states
 
 own split      the target's own prediction splits its state into a clean latent and noise
-as it is       the same, at the noise level that the map of latents leaves: a linear map of the whole state
+same detail    the same, at the noise level that the map of latents leaves: a linear map of the whole state
 companion      a latent of the source's own is sampled beside the target's and follows the mixed prediction
 last mixed     the last mixed prediction is taken for the clean latent, and the rest for noise
 
@@ -12,13 +12,11 @@ markdown and writes it to lab/states.md.
 import argparse
 import itertools
 import pathlib
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sampling.bridges import affine_of
 from sampling.crossing import Crossing
 from sampling.noise_levels import NoiseLevels, mix, noise_to_signal, sigma_at
 
@@ -28,15 +26,9 @@ from .evaluate import GROUPS, Scores, table, with_closures
 from .family import CFG, STEPS, Family
 
 RESULTS = pathlib.Path(__file__).parent / "states.md"
-WAYS = ("own split", "as it is", "companion", "last mixed")
+WAYS = ("own split", "same detail", "companion", "last mixed")
 MAX_RATIO = 1000.0  # in place of the infinite ratio of noise alone
 SAMPLERS = {"Euler": False, "Euler ancestral": True}
-
-
-def as_it_is(crossing: Crossing, channels: int) -> Crossing:
-    """Return `crossing` with the noise as far down as the map makes latents of `channels` smaller."""
-    weight = affine_of(crossing.maps.clean_to_source, channels, 1, 1).weight
-    return replace(crossing, detail=torch.linalg.svdvals(weight).mean().item())
 
 
 @torch.no_grad()
@@ -47,8 +39,6 @@ def sample(way: str | None, crossing: Crossing, calls: list, noise: Tensor, rati
     """
     generator = torch.Generator().manual_seed(9)
     source, adapted, target = calls
-    if way == "as it is":
-        crossing = as_it_is(crossing, noise.shape[1])
 
     def own(state: Tensor, sigma: Tensor, levels: NoiseLevels) -> Tensor:
         return mix(state, torch.zeros_like(state), sigma, levels)
@@ -91,8 +81,11 @@ def measure(family: Family, name: str, classes: tuple, n: int, seed: int) -> dic
     context = denoisers.one_hot(torch.as_tensor(labels))
     noise = torch.randn(n, nets["target"].channels, 16, 16, generator=torch.Generator().manual_seed(seed))
     guided = {role: diffusion.guided(net, context, CFG) for role, net in nets.items()}
-    crossing = crossing_between(family.coder, nets["source"], nets["adapted"], nets["target"], n, seed)
-    ratios = noise_to_signal(diffusion.schedule(nets["target"], STEPS), crossing.levels)
+    roles = nets["source"], nets["adapted"], nets["target"]
+    crossings = {
+        way: crossing_between(family.coder, *roles, n, seed, same_detail=way == "same detail") for way in (None, *WAYS)
+    }
+    ratios = noise_to_signal(diffusion.schedule(nets["target"], STEPS), crossings[None].levels)
     ratios[0].clamp_(max=MAX_RATIO)
     rows = {}
     for sampler, ancestral in SAMPLERS.items():
@@ -100,7 +93,7 @@ def measure(family: Family, name: str, classes: tuple, n: int, seed: int) -> dic
         found = {}
         for column, (goal, way) in columns.items():
             calls = [guided["source"], guided["adapted"], guided[goal]]
-            latents = sample(way, crossing, calls, noise, ratios, ancestral)
+            latents = sample(way, crossings[way], calls, noise, ratios, ancestral)
             found[column] = scores.of(family.pictures(latents, nets["target"]), labels)
         rows |= {f"{sampler}: {column}": row for column, row in with_closures(found).items() if column in WAYS}
     return rows

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from .authors_node import register_replacement
 from .bridges import DeltaBridge, LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
 from .combine import DeltaAutoguidance, DeltaCombine
+from .fast import DeltaFast
 from .guider import DeltaGuider
 from .ksampler import DeltaKSampler, DeltaKSamplerAdvanced
 from .options import DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule
@@ -26,6 +27,7 @@ class DeltaSamplingExtension(ComfyExtension):
             DeltaMask,
             DeltaLimits,
             DeltaReuse,
+            DeltaFast,
             DeltaCombine,
             DeltaAutoguidance,
             DeltaResolution,

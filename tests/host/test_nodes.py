@@ -50,6 +50,7 @@ CONTRACT = {
     "DeltaMask": (["delta", "mask"], ["DELTA"]),
     "DeltaLimits": (["delta", "parallel", "norm_limit", "band", "cutoff"], ["DELTA"]),
     "DeltaReuse": (["delta", "every", "threshold", "extrapolate"], ["DELTA"]),
+    "DeltaFast": (["delta", "pair_guidance"], ["DELTA"]),
     "DeltaCombine": (["delta_a", "delta_b"], ["DELTA"]),
     "DeltaAutoguidance": (["weak_model", "positive", "negative", "cfg", "strength"], ["DELTA"]),
     "DeltaResolution": (["delta", "scale", "noise_match"], ["DELTA"]),

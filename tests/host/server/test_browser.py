@@ -1,12 +1,6 @@
 """Workflows of the method authors' node, opened in the real front end where that node is absent."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import sync_playwright
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the PATH (Debian's package: chromium)")
 
 ROLES = ("source", "adapted", "target")
 # As saved by the node the authors published, and by the one that nine of their workflows were saved with.
@@ -61,20 +55,6 @@ def workflow(widgets):
     sampler = add("LatentDeltaKSampler", inputs, ["LATENT"], widgets)
     add("SaveLatent", [("samples", "LATENT", sampler)], values=["from_the_browser"])
     return {"last_node_id": len(nodes), "last_link_id": len(links), "nodes": nodes, "links": links, "version": 0.4}
-
-
-@pytest.fixture(scope="module")
-def page(server):
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=BROWSER,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"],
-        )
-        page = browser.new_page()
-        page.goto(f"http://{server.address}")
-        page.wait_for_function("window.app?.graph && window.app.extensionManager", timeout=120_000)
-        yield page
-        browser.close()
 
 
 @pytest.mark.parametrize("widgets", [PUBLISHED, WITH_SCHEDULE], ids=["8 widgets", "11 widgets"])
