@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .checks import step_of
 from .limits import Limits, limited
+from .noise_levels import NoiseLevels, noise_to_signal
 from .reuse import Held, Reuse
 from .schedule import Progress, Schedule
 
@@ -64,12 +66,19 @@ def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:
 class DeltaInRun:
     """A delta during one run of the target, whose `sigmas` fall from noise to 0.
 
-    `sigma_of` gives the sigma of a percentage of the run, as the target's model counts it. `masks`
-    are those of the delta in the shape of the latent, or one that broadcasts to it.
+    `levels` are the target's; `sigma_of` gives the sigma of a percentage of the run, as its model
+    counts it. `masks` are those of the delta in the shape of the latent, or one that broadcasts to it.
     """
 
-    def __init__(self, delta: Delta, sigmas: Tensor, sigma_of: Callable[[float], float], masks: Sequence[Tensor] = ()):
-        self.delta, self.sigmas, self.masks = delta, sigmas.cpu(), masks
+    def __init__(
+        self,
+        delta: Delta,
+        sigmas: Tensor,
+        levels: NoiseLevels,
+        sigma_of: Callable[[float], float],
+        masks: Sequence[Tensor] = (),
+    ):
+        self.delta, self.sigmas, self.levels, self.masks = delta, sigmas.cpu(), levels, masks
         self.needs_sigma = bool(delta.schedules or delta.reuse)
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
@@ -87,7 +96,8 @@ class DeltaInRun:
         """Return what `evaluate` returns, or what is kept of it; `clean` is the target's prediction."""
         if self._held is None:
             return evaluate()
-        return self._held.at(sigma, step_of(sigma, self.sigmas), clean, evaluate)
+        ratio = noise_to_signal(torch.tensor(sigma), self.levels).item()
+        return self._held.at(ratio, step_of(sigma, self.sigmas), clean, evaluate)
 
     def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
         """Return `delta` within its limits and masks, beside the target's `prediction`."""

@@ -13,7 +13,8 @@ class Reuse:
 
     The change is that of the target's prediction, relative and added up from call to call, as
     TeaCache adds up that of a model's input (arXiv 2411.19108); 0 is no threshold. In between the
-    delta is held, or goes on in a straight line through the last two noise levels.
+    delta is held, or goes on in a straight line through the last two noise levels. The line is one
+    over the ratio of noise to signal: over the sigma of a flow, or its logarithm, it overshoots.
     """
 
     every: int = 1
@@ -32,9 +33,9 @@ class Held:
     known: list[tuple[float, tuple[Tensor, ...]]] = field(default_factory=list)
 
     def at(
-        self, sigma: float, step: int, seen: Tensor, evaluate: Callable[[], tuple[Tensor, ...]]
+        self, ratio: float, step: int, seen: Tensor, evaluate: Callable[[], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """Return the parts at the noise level `sigma`, in a `step` of the run; `seen` is the target's prediction."""
+        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction."""
         if self.reuse.threshold > 0:
             if self.last_seen is not None:
                 self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
@@ -42,16 +43,16 @@ class Held:
         if self._is_due(step):
             parts = evaluate()
             self.step, self.change = step, 0.0
-            self.known = [*[pair for pair in self.known if pair[0] != sigma][-1:], (sigma, parts)]
+            self.known = [*[pair for pair in self.known if pair[0] != ratio][-1:], (ratio, parts)]
             return parts
-        return self._extrapolated(sigma) if self.reuse.extrapolate and len(self.known) > 1 else self.known[-1][1]
+        return self._extrapolated(ratio) if self.reuse.extrapolate and len(self.known) > 1 else self.known[-1][1]
 
     def _is_due(self, step: int) -> bool:
         by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every
         by_change = self.reuse.threshold > 0 and self.change >= self.reuse.threshold
         return not self.known or by_step or by_change
 
-    def _extrapolated(self, sigma: float) -> tuple[Tensor, ...]:
+    def _extrapolated(self, ratio: float) -> tuple[Tensor, ...]:
         (before, first), (after, second) = self.known
-        share = (sigma - after) / (after - before)
+        share = (ratio - after) / (after - before)
         return tuple(torch.lerp(a, b, 1 + share) for a, b in zip(first, second, strict=True))

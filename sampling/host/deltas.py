@@ -20,7 +20,7 @@ from .weights import assign_owners
 class OpenDelta:
     """A delta of one run with its branches; without `adapted` the target's own prediction takes its place."""
 
-    delta: DeltaInRun
+    applied: DeltaInRun
     crossing: Crossing
     source: OpenBranch
     adapted: OpenBranch | None
@@ -51,10 +51,11 @@ def open_deltas(target: ModelPatcher, deltas: Sequence[Delta], run: RunInput) ->
     opened = {key: OpenBranch(*branch, *pair) for (key, branch), pair in zip(branches.items(), patchers, strict=True)}
     opened[None] = None
     sigma_of = target.get_model_object("model_sampling").percent_to_sigma
-    return [
-        OpenDelta(DeltaInRun(delta, run.sigmas, sigma_of, _masks(target, delta, run)), crossing, *map(opened.get, keys))
-        for delta, crossing, *keys in parts
-    ]
+
+    def in_run(delta: Delta, crossing: Crossing) -> DeltaInRun:
+        return DeltaInRun(delta, run.sigmas, crossing.levels, sigma_of, _masks(target, delta, run))
+
+    return [OpenDelta(in_run(delta, crossing), crossing, *map(opened.get, keys)) for delta, crossing, *keys in parts]
 
 
 def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> list[Tensor]:

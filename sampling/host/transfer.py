@@ -53,7 +53,7 @@ class _Run:
         self.deltas = open_deltas(self.target, deltas, started_with)
         self.branches = list(dict.fromkeys(branch for delta in self.deltas for branch in delta.branches))
         self.bridge_models = [model for delta in deltas if delta.bridge for model in delta.bridge.models]
-        self.needs_sigma = any(opened.delta.needs_sigma for opened in self.deltas)
+        self.needs_sigma = any(opened.applied.needs_sigma for opened in self.deltas)
         self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))
 
     def wrappers(self) -> dict[str, Callable]:
@@ -120,13 +120,13 @@ class _Call:
         """Return one part of the target's prediction with all deltas added; `clean` is its denoised part."""
         result = prediction
         for opened in self.run.deltas:
-            strength = opened.delta.strength(self.level)
+            strength = opened.applied.strength(self.level)
             if strength == 0:
                 continue
             if opened not in self.parts:
                 own = (clean,) if part == 0 else (clean, prediction)
-                self.parts[opened] = opened.delta.parts(self.level, clean, partial(self.evaluate, opened, own))
-            delta = opened.delta.shaped(self.parts[opened][part], prediction)
+                self.parts[opened] = opened.applied.parts(self.level, clean, partial(self.evaluate, opened, own))
+            delta = opened.applied.shaped(self.parts[opened][part], prediction)
             result = add_delta(result, delta, strength)
         return result
 

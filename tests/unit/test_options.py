@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from sampling.delta import Delta, DeltaInRun
 from sampling.limits import Limits, along, limited, low_pass
+from sampling.noise_levels import NoiseLevels
 from sampling.reuse import Held, Reuse
 from sampling.schedule import CURVES, Progress, Schedule
 
+FLOW = NoiseLevels(True, 0.001, 1.0)
 percents = st.floats(0, 1, width=32)
 
 
@@ -48,7 +50,7 @@ def test_progress_inverts_the_models_own_percentages(percent):
 
 def test_schedules_multiply():
     schedules = (Schedule(0.0, 0.5), Schedule(curve="linear", strength_start=0.0, strength_end=1.0))
-    run = DeltaInRun(Delta(None, None, 2.0, schedules=schedules), torch.tensor([1.0, 0.5, 0.0]), lambda p: 1 - p)
+    run = DeltaInRun(Delta(None, None, 2.0, schedules=schedules), torch.tensor([1.0, 0.5, 0.0]), FLOW, lambda p: 1 - p)
     assert run.strength(0.75) == pytest.approx(2.0 * 0.25)
     assert run.strength(0.25) == 0.0
 
@@ -126,6 +128,21 @@ def test_a_threshold_on_what_has_changed():
     both = Held(Reuse(threshold=100.0, every=2))
     count = Counting()
     assert [count.at(both, 6.0 - step, step, value) for step, value in enumerate(seen, start=1)] == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_flow_is_extrapolated_over_its_ratio_of_noise_to_signal():
+    """From noise alone, an infinite ratio, there is no line; later it is straight over sigma / (1 - sigma)."""
+    sigmas = [1.0, 0.8, 0.5, 0.25, 0.2, 0.1]
+    run = DeltaInRun(
+        Delta(None, None, reuse=Reuse(every=2, extrapolate=True)), torch.tensor([*sigmas, 0.0]), FLOW, lambda p: 1 - p
+    )
+
+    def at(sigma):
+        return run.parts(
+            sigma, torch.zeros(1), lambda: (torch.tensor([3 * sigma / (1 - sigma) if sigma < 1 else 9.0]),)
+        )
+
+    assert [at(sigma)[0].item() for sigma in sigmas] == pytest.approx([9.0, 9.0, 3.0, 3.0, 0.75, 1 / 3])
 
 
 def test_extrapolation_follows_a_straight_line():
