@@ -112,12 +112,42 @@ def test_progress_and_previews_are_those_of_a_ksampler(server):
 
 def test_an_error_reaches_the_user_as_advice(server):
     prompt = Prompt()
-    latent = prompt.delta_ksampler("source", "adapted", "target")
-    prompt.nodes[latent[0]]["inputs"]["target_model"] = prompt.add(
-        "ModelSamplingFlux", model=prompt.model("target"), max_shift=1.15, base_shift=0.5, width=64, height=64
-    )
-    with pytest.raises(PromptError, match="the target model as a flow model"):
+    latent = prompt.delta_ksampler("source", "adapted", "flow_target")
+    with pytest.raises(PromptError, match=r"DeltaError: .*target model on LiftedLatents.* A delta needs a bridge"):
         run_and_load(server, prompt, {"x": latent})
+
+
+def test_a_crossing_and_its_options_in_the_queue(server):
+    """From one latent scale to another through option nodes: the style arrives, and an empty window is the target."""
+    prompt = Prompt(width=128)
+    prompts = {"positive": prompt.positive, "negative": prompt.negative}
+    roles = {f"{role}_{part}": link for role in ("source", "adapted") for part, link in prompts.items()}
+    models = {f"{role}_model": prompt.model(role) for role in ("source", "adapted")}
+    pair = prompt.add("DeltaPair", **roles, **models, cfg=2.0, strength=1.0)
+    same_detail = prompt.add("DeltaResolution", delta=pair, scale=1.0, noise_match="same detail")
+    window = {"end_percent": 1.0, "curve": "constant", "strength_start": 1.0, "strength_end": 1.0}
+    deltas = {
+        "full": same_detail,
+        "fast": prompt.add("DeltaFast", delta=same_detail, pair_guidance="kept"),
+        "closed": prompt.add("DeltaSchedule", delta=pair, start_percent=1.0, **window),
+    }
+    sampling = prompt.sampling(steps=12, scheduler="karras")
+    sampling["noise_seed"] = sampling.pop("seed")
+    del sampling["denoise"]
+    steps = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10000, "return_with_leftover_noise": "disable"}
+    target = prompt.model("scaled_target")
+    latents = {
+        name: prompt.add("DeltaKSamplerAdvanced", model=target, delta=delta, **prompts, **sampling, **steps)
+        for name, delta in deltas.items()
+    }
+    plain = {"steps": 12, "scheduler": "karras"}
+    latents |= {name: prompt.ksampler(f"scaled_{name}", **plain) for name in ("target", "oracle")}
+    found = run_and_load(server, prompt, latents)
+    assert torch.equal(found["closed"], found["target"])
+    # The style moves the colours of the whole picture, and the oracle says where to.
+    way = (found["oracle"] - found["target"]).mean((0, 2, 3))
+    for name in ("full", "fast"):
+        assert relative_error((found[name] - found["target"]).mean((0, 2, 3)), way) < 0.5
 
 
 @pytest.mark.parametrize("at_step", [1, 3])
