@@ -128,7 +128,7 @@ def test_a_crossing_and_its_options_in_the_queue(server):
     window = {"end_percent": 1.0, "curve": "constant", "strength_start": 1.0, "strength_end": 1.0}
     deltas = {
         "full": same_detail,
-        "fast": prompt.add("DeltaFast", delta=same_detail, pair_guidance="kept"),
+        "reused": prompt.add("DeltaReuse", delta=same_detail, every=2, threshold=0.0, extrapolate=True),
         "closed": prompt.add("DeltaSchedule", delta=pair, start_percent=1.0, **window),
     }
     sampling = prompt.sampling(steps=12, scheduler="karras")
@@ -146,7 +146,7 @@ def test_a_crossing_and_its_options_in_the_queue(server):
     assert torch.equal(found["closed"], found["target"])
     # The style moves the colours of the whole picture, and the oracle says where to.
     way = (found["oracle"] - found["target"]).mean((0, 2, 3))
-    for name in ("full", "fast"):
+    for name in ("full", "reused"):
         assert relative_error((found[name] - found["target"]).mean((0, 2, 3)), way) < 0.5
 
 
