@@ -10,6 +10,7 @@ from .guider import DeltaGuider
 from .ksampler import DeltaKSampler, DeltaKSamplerAdvanced
 from .options import DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule
 from .pair import DeltaPair
+from .report import DeltaReport
 from .resolution import DeltaResolution
 
 
@@ -31,6 +32,7 @@ class DeltaSamplingExtension(ComfyExtension):
             DeltaCombine,
             DeltaAutoguidance,
             DeltaResolution,
+            DeltaReport,
             DeltaBridge,
             LatentBridgeFit,
             LatentBridgeVAE,

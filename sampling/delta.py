@@ -1,7 +1,7 @@
 """The method of arXiv 2512.03056, free of any host: a delta and how it is added."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from .limits import Limits, limited
 from .noise_levels import NoiseLevels, noise_to_signal
 from .reuse import Held, Reuse
 from .schedule import Progress, Schedule
+from .trace import Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,8 @@ class Delta:
     shift.
 
     The factors of `schedules` and `masks` multiply; `limits` apply one after the other. `reuse` says
-    when the delta is evaluated, None for always.
+    when the delta is evaluated, None for always. Runs note what they did in `trace`, which changed
+    copies share.
     """
 
     source: Branch
@@ -53,6 +55,7 @@ class Delta:
     masks: tuple[Tensor, ...] = ()
     limits: tuple[Limits, ...] = ()
     reuse: Reuse | None = None
+    trace: Trace = field(default_factory=Trace)
 
 
 def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:
@@ -82,6 +85,8 @@ class DeltaInRun:
         self.needs_sigma = bool(delta.schedules or delta.reuse)
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
+        self.trace = delta.trace
+        self.trace.restart()
 
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""

@@ -115,6 +115,7 @@ class _Call:
         self.level = sigma.flatten()[0].item() if run.needs_sigma else None
         self.predictions: dict[OpenBranch, tuple[Tensor, ...]] = {}
         self.parts: dict[OpenDelta, tuple[Tensor, ...]] = {}
+        self.evaluated: set[OpenDelta] = set()
 
     def add_deltas(self, prediction: Tensor, clean: Tensor, part: int) -> Tensor:
         """Return one part of the target's prediction with all deltas added; `clean` is its denoised part."""
@@ -128,11 +129,14 @@ class _Call:
                 self.parts[opened] = opened.applied.parts(self.level, clean, partial(self.evaluate, opened, own))
             delta = opened.applied.shaped(self.parts[opened][part], prediction)
             result = add_delta(result, delta, strength)
+            if part == 0:
+                opened.applied.trace.record(self.sigma, strength * delta, prediction, opened in self.evaluated)
         return result
 
     def evaluate(self, opened: OpenDelta, own: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the delta's parts in the target's latents; `own` are those of the target's prediction."""
         crossing = opened.crossing
+        self.evaluated.add(opened)
         for branch in opened.branches:
             if branch not in self.predictions:
                 seen = crossing.seen_by(branch.levels, self.x, self.sigma, own[0])

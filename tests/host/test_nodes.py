@@ -54,6 +54,7 @@ CONTRACT = {
     "DeltaCombine": (["delta_a", "delta_b"], ["DELTA"]),
     "DeltaAutoguidance": (["weak_model", "positive", "negative", "cfg", "strength"], ["DELTA"]),
     "DeltaResolution": (["delta", "scale", "noise_match"], ["DELTA"]),
+    "DeltaReport": (["delta", "samples"], ["IMAGE"]),
     "DeltaBridge": (["delta", "bridge"], ["DELTA"]),
     "LatentBridgeFit": (["images", "source_vae", "target_vae"], ["LATENT_BRIDGE", "STRING"]),
     "LatentBridgeVAE": (["source_vae", "target_vae"], ["LATENT_BRIDGE"]),

@@ -1,0 +1,28 @@
+"""What the deltas did in a run, as a picture."""
+
+from comfy_api.latest import io
+
+from ..sampling import report
+from .inputs import CATEGORY, DeltaType
+
+
+class DeltaReport(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeltaReport",
+            display_name="Delta Report",
+            category=CATEGORY,
+            description="Draws what the deltas did in a run: their size at each step, their angle to the target's "
+            "prediction, which calls were evaluated or reused, and where in the picture they acted.",
+            search_aliases=["delta sampling", "delta plot", "delta heat map"],
+            inputs=[
+                DeltaType.Input("delta", tooltip="The same delta that goes to the sampler."),
+                io.Latent.Input("samples", tooltip="The sampler's output, so that the report comes after the run."),
+            ],
+            outputs=[io.Image.Output(display_name="report", tooltip="The report. Show it with Preview Image.")],
+        )
+
+    @classmethod
+    def execute(cls, delta, samples) -> io.NodeOutput:
+        return io.NodeOutput(report.draw([d.trace for d in delta]))
