@@ -6,7 +6,8 @@ import pytest
 
 from lab.host import REPOSITORY
 
-WORKFLOWS = sorted((REPOSITORY / "example_workflows").glob("*.json"))
+FOLDER = REPOSITORY / "example_workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.json"))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -25,3 +26,10 @@ def test_a_workflow_opens_and_fits_the_nodes(server, page, path):
         inputs = known[node["class_type"]]["input"]
         assert inputs.get("required", {}).keys() <= node["inputs"].keys()
         assert node["inputs"].keys() <= {**inputs.get("required", {}), **inputs.get("optional", {})}.keys()
+    twin = FOLDER / "api" / path.name
+    if twin.exists():
+        shipped = json.loads(twin.read_text())
+        for number, node in prompt.items():
+            assert shipped[number]["class_type"] == node["class_type"]
+            assert shipped[number]["inputs"] == node["inputs"], f"{path.stem} node {number} {node['class_type']}"
+        assert shipped.keys() == prompt.keys()
