@@ -145,9 +145,9 @@ def draw(rows: dict[str, dict], path: Path) -> None:
         label = f"{number}  {name}: {row['rows']:.2f}, {share:.2f}"
         axes.plot(row["rows"], share, "o", color=colour, label=label)
         # Numbers of neighbours on different sides, so that they can be read.
-        axes.annotate(
-            str(number), (row["rows"], share), xytext=(6, 5 if number % 2 else -11), textcoords="offset points"
-        )
+        where = (7, -4) if number % 2 else (-20, -4)
+        axes.annotate(str(number), (row["rows"], share), xytext=where, textcoords="offset points")
+    axes.margins(x=0.08)
     axes.axhline(0.97, color="gray", linewidth=0.8, linestyle=":")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=1)
     axes.set_xlabel("model rows, relative to the plain target")
