@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -77,15 +77,25 @@ class Client:
 
 
 @contextmanager
-def server(host: Path, *options: str, threads: int | None = None, patience: float = 180) -> Iterator[Client]:
-    """Run ComfyUI from `host` in a folder of its own, with this pack and the lab's nodes, until the end."""
+def server(
+    host: Path,
+    *options: str,
+    threads: int | None = None,
+    patience: float = 180,
+    packs: Mapping[str, Path] = PACKS,
+    expected: Collection[str] = ("DeltaKSampler", "LabModel"),
+) -> Iterator[Client]:
+    """Run ComfyUI from `host` in a folder of its own, with `packs` (name -> folder), until the end.
+
+    Unless told otherwise these are this pack and the lab's nodes. `expected` are nodes that have to be there.
+    """
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="delta-sampling-") as folder:
         nodes = Path(folder) / "custom_nodes"
         nodes.mkdir()
-        for name, target in PACKS.items():
+        for name, target in packs.items():
             (nodes / name).symlink_to(target)
         log = Path(folder) / "server.log"
         environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
@@ -95,14 +105,14 @@ def server(host: Path, *options: str, threads: int | None = None, patience: floa
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder)
             client = Client(port, Path(folder), process)
             try:
-                _wait(client, log, patience)
+                _wait(client, log, patience, expected)
                 yield client
             finally:
                 process.terminate()
                 process.wait(timeout=30)
 
 
-def _wait(client: Client, log: Path, patience: float) -> None:
+def _wait(client: Client, log: Path, patience: float, expected: Collection[str]) -> None:
     end = time.monotonic() + patience
     while time.monotonic() < end and client.process.poll() is None:
         try:
@@ -110,7 +120,7 @@ def _wait(client: Client, log: Path, patience: float) -> None:
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.3)
             continue
-        missing = {"DeltaKSampler", "LabModel"} - known.keys()
+        missing = set(expected) - known.keys()
         if not missing:
             return
         raise RuntimeError(f"ComfyUI started without {', '.join(sorted(missing))}:\n{log.read_text()}")
