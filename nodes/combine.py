@@ -45,7 +45,10 @@ class DeltaAutoguidance(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="The prompt, encoded by the weak model's own CLIP."),
                 io.Conditioning.Input("negative", tooltip="What to avoid, encoded by the weak model's own CLIP."),
                 cfg_input("The guidance scale of the weak model. Use the target's, or 1.0 on both."),
-                strength_input("strength"),
+                strength_input(
+                    "strength",
+                    "How far the target is pushed away from the weak model. Start at 0.5; 0 is no guidance at no cost.",
+                ),
             ],
             outputs=[
                 DeltaType.Output(display_name="delta", tooltip="For a Delta Guider or Delta KSampler (Advanced).")

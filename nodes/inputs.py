@@ -40,16 +40,11 @@ def role_inputs(role: str, prefix: str = "") -> list[io.Input]:
     ]
 
 
-def strength_input(name: str) -> io.Input:
-    return io.Float.Input(
-        name,
-        default=1.0,
-        min=-10.0,
-        max=10.0,
-        step=0.05,
-        tooltip="How much of the delta is added. 1 is the adapter's full effect, 0 none at no cost, negative values "
-        "push away from it.",
-    )
+STRENGTH_TOOLTIP = "How much of the delta is added. 1 is the adapter's full effect, 0 none at no cost, negative values push away from it."
+
+
+def strength_input(name: str, tooltip: str = STRENGTH_TOOLTIP) -> io.Input:
+    return io.Float.Input(name, default=1.0, min=-10.0, max=10.0, step=0.05, tooltip=tooltip)
 
 
 def cfg_input(tooltip: str) -> io.Input:
@@ -73,7 +68,7 @@ def steps_input() -> io.Input:
         default=20,
         min=1,
         max=10000,
-        tooltip="The number of denoising steps. Each step runs all three models.",
+        tooltip="The number of denoising steps. Each step runs the target and the models of the delta.",
     )
 
 
