@@ -40,7 +40,10 @@ def role_inputs(role: str, prefix: str = "") -> list[io.Input]:
     ]
 
 
-STRENGTH_TOOLTIP = "How much of the delta is added. 1 is the adapter's full effect, 0 none at no cost, negative values push away from it."
+STRENGTH_TOOLTIP = (
+    "How much of the delta is added. 1 is the adapter's full effect, 0 none at no cost, negative values push away "
+    "from it."
+)
 
 
 def strength_input(name: str, tooltip: str = STRENGTH_TOOLTIP) -> io.Input:
