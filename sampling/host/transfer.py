@@ -20,6 +20,7 @@ from .checks import check_models, explained
 from .crossings import run_of_branch
 from .deltas import OpenDelta, open_deltas
 from .run_input import RunInput, run_input
+from .together import go_together, predict_together
 
 
 def with_deltas(target: ModelPatcher, deltas: Sequence[Delta]) -> ModelPatcher:
@@ -137,8 +138,12 @@ class _Call:
         """Return the delta's parts in the target's latents; `own` are those of the target's prediction."""
         crossing = opened.crossing
         self.evaluated.add(opened)
-        for branch in opened.branches:
-            if branch not in self.predictions:
+        missing = [branch for branch in opened.branches if branch not in self.predictions]
+        if len(missing) == 2 and go_together(*missing):
+            seen = crossing.seen_by(missing[0].levels, self.x, self.sigma, own[0])
+            self.predictions |= zip(missing, predict_together(*missing, *seen, self.with_uncond), strict=True)
+        else:
+            for branch in missing:
                 seen = crossing.seen_by(branch.levels, self.x, self.sigma, own[0])
                 self.predictions[branch] = branch.predict(*seen, self.with_uncond)
         if opened.adapted is None:

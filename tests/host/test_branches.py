@@ -235,3 +235,29 @@ def test_wrappers_and_callbacks_run_once_a_run_for_their_branch_only():
         assert counts[role, "on_pre_run"] == 1
         assert counts[role, "on_prepare_state"] == steps
         assert counts[role, "on_cleanup"] >= 1
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde", "euler_cfg_pp"])
+@pytest.mark.parametrize("cfg", [1.0, 5.0])
+@pytest.mark.parametrize("condition", [other_prompt, control_net, area, masked])
+def test_one_model_with_two_prompts_runs_them_in_one_call(base, condition, cfg, sampler):
+    """As if they were evaluated one after the other, which clones of one model are."""
+    calls = []
+
+    def note(apply_model, args):
+        calls.append(len(args["cond_or_uncond"]))
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    noted = base.clone()
+    noted.set_model_unet_function_wrapper(note)
+    positive, negative = condition(POSITIVE, NEGATIVE)
+    how = {"adapted_positive": positive, "adapted_negative": negative, "cfg": cfg, "sampler": sampler, "steps": 3}
+    target = model(3)
+    expected = delta_ksampler(noted, noted.clone(), target, **how)
+    apart = list(calls)
+    calls.clear()
+    found = delta_ksampler(noted, noted, target, **how)
+    assert relative_error(found, expected) < 1e-4
+    assert sum(calls) == sum(apart)
+    if condition is other_prompt:
+        assert len(calls) == len(apart) / 2
