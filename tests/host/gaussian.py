@@ -52,6 +52,21 @@ def denoiser(
     return ModelPatcher(made, CPU, CPU)
 
 
+def latents(channels, axes=2, downscale=8, scale=1.0, shift=0.0):
+    """Return a latent format like those of the host."""
+
+    class Format(comfy.latent_formats.LatentFormat):
+        latent_channels, latent_dimensions, spacial_downscale_ratio = channels, axes, downscale
+
+        def process_in(self, latent):
+            return (latent - shift) * scale
+
+        def process_out(self, latent):
+            return latent / scale + shift
+
+    return Format
+
+
 def normal(mean: torch.Tensor, spread: float):
     """Return the denoiser of latents with the given mean of each channel and standard deviation."""
 

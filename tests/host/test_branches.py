@@ -24,6 +24,7 @@ from .tiny import (
     prompt,
     randomise,
     relative_error,
+    shown,
     with_lora,
 )
 
@@ -244,12 +245,7 @@ def test_one_model_with_two_prompts_runs_them_in_one_call(base, condition, cfg, 
     """As if they were evaluated one after the other, which clones of one model are."""
     calls = []
 
-    def note(apply_model, args):
-        calls.append(len(args["cond_or_uncond"]))
-        return apply_model(args["input"], args["timestep"], **args["c"])
-
-    noted = base.clone()
-    noted.set_model_unet_function_wrapper(note)
+    noted = shown(base, lambda args: calls.append(len(args["cond_or_uncond"])))
     positive, negative = condition(POSITIVE, NEGATIVE)
     how = {"adapted_positive": positive, "adapted_negative": negative, "cfg": cfg, "sampler": sampler, "steps": 3}
     target = model(3)

@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 from comfy.model_base import ModelType
 
-from .gaussian import denoiser, normal
-from .tiny import advanced_sampler, model, node, of_the_pack, pair, relative_error
+from .gaussian import denoiser, latents, normal
+from .tiny import advanced_sampler, bridge, model, node, of_the_pack, option, pair, relative_error
 
 SD15, SD3 = comfy.latent_formats.SD15, comfy.latent_formats.SD3
 
@@ -217,21 +217,14 @@ def test_a_delta_through_pixels(vaes, sampler):
 
 def test_latents_of_an_odd_size_and_of_several_frames_are_refused():
     def target_of(axes, downscale, channels):
-        class Format(comfy.latent_formats.LatentFormat):
-            latent_channels, latent_dimensions, spacial_downscale_ratio = channels, axes, downscale
-
-        return denoiser(normal(torch.zeros(1, channels, 1, 1), 1.0), latent_format=Format)
-
-    bridges = of_the_pack("sampling.bridges")
-    small, large = bridges.LatentShape(4, 8), bridges.LatentShape(128, 16)
-
-    def bridge(source, target):
-        return bridges.LinearBridge(source, target, bridges.eye(source, target), bridges.eye(target, source))
+        mean = torch.zeros(1, channels, 1, 1)
+        return denoiser(normal(mean, 1.0), latent_format=latents(channels, axes, downscale))
 
     video, picture, coarse = target_of(3, 8, 4), target_of(2, 8, 4), target_of(2, 16, 128)
-    delta = node("DeltaBridge").execute(delta=pair(coarse, coarse), bridge=bridge(large, small)).result[0]
+    way = bridge((128, 16), (4, 8), torch.eye(128, 16), torch.eye(16, 128))
+    delta = option("DeltaBridge", pair(coarse, coarse), bridge=way)
     message = refusal(advanced_sampler, picture, delta, latent_image={"samples": torch.zeros(1, 4, 9, 13)})
     assert "is 13x9" in message and "multiples of 2" in message
-    delta = node("DeltaBridge").execute(delta=pair(picture, picture), bridge=bridge(small, small)).result[0]
+    delta = option("DeltaBridge", pair(picture, picture), bridge=bridge((4, 8), (4, 8), torch.eye(4), torch.eye(4)))
     message = refusal(advanced_sampler, video, delta, latent_image={"samples": torch.zeros(1, 4, 5, 8, 8)})
     assert "[1, 4, 5, 8, 8]" in message and "one frame" in message

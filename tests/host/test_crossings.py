@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from comfy.model_base import ModelType
 
-from .gaussian import denoiser, normal
-from .tiny import advanced_sampler, delta_ksampler, ksampler, node, of_the_pack, pair, relative_error
+from .gaussian import denoiser, latents, normal
+from .tiny import advanced_sampler, bridge, delta_ksampler, ksampler, option, pair, relative_error
 
 SAMPLERS = ["euler", "dpmpp_sde", "euler_ancestral", "euler_cfg_pp"]
 KINDS = {
@@ -35,41 +35,12 @@ def pixelwise(matrix, x):
     return torch.tensordot(matrix, x, dims=([1], [1])).movedim(0, 1)
 
 
-def latents(channels, axes=2, downscale=8, scale=1.0, shift=0.0):
-    """Return a latent format like those of the host."""
-
-    class Format(comfy.latent_formats.LatentFormat):
-        latent_channels, latent_dimensions, spacial_downscale_ratio = channels, axes, downscale
-
-        def process_in(self, latent):
-            return (latent - shift) * scale
-
-        def process_out(self, latent):
-            return latent / scale + shift
-
-    return Format
-
-
-def bridge(source, target, to_source, to_target):
-    """Return a bridge of two matrices between formats of `source` and `target` = (channels, downscale)."""
-    bridges = of_the_pack("sampling.bridges")
-    source, target = bridges.LatentShape(*source), bridges.LatentShape(*target)
-    fold, unfold = bridges.folds(source, target)
-    zeros = [torch.zeros(len(m)) for m in (to_source, to_target)]
-    return bridges.LinearBridge(
-        source,
-        target,
-        bridges.Affine(to_source, zeros[0], fold, unfold),
-        bridges.Affine(to_target, zeros[1], unfold, fold),
-    )
-
-
 def bridged(delta, given):
-    return node("DeltaBridge").execute(delta=delta, bridge=given).result[0]
+    return option("DeltaBridge", delta, bridge=given)
 
 
 def resized(delta, scale, noise_match="same noise"):
-    return node("DeltaResolution").execute(delta=delta, scale=scale, noise_match=noise_match).result[0]
+    return option("DeltaResolution", delta, scale=scale, noise_match=noise_match)
 
 
 def empty(channels=4, size=8, batch=2):

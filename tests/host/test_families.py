@@ -5,7 +5,7 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from .tiny import CPU, ksampler, node, of_the_pack, pair, randomise, relative_error
+from .tiny import CPU, bridge, ksampler, node, pair, randomise, relative_error
 
 FLUX = {
     "image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": 16, "context_in_dim": 16,
@@ -53,14 +53,11 @@ def target_of(family):
 
 def bridge_to(target):
     """Return a bridge of chance from SD1.5's latents to those of `target`."""
-    bridges = of_the_pack("sampling.bridges")
-    space = of_the_pack("sampling.host.latent_spaces").LatentSpace.of(target)
-    source, goal = bridges.LatentShape(4, 8), space.shape
-    fold, unfold = bridges.folds(source, goal)
-    turn = torch.linalg.qr(torch.randn(goal.channels, 4 * unfold**2, generator=torch.Generator().manual_seed(1)))[0]
-    ways = [(turn.T.contiguous(), fold, unfold), (turn, unfold, fold)]
-    maps = [bridges.Affine(weight, torch.zeros(len(weight)), *folding) for weight, *folding in ways]
-    return bridges.LinearBridge(source, goal, *maps)
+    space = target.get_model_object("latent_format")
+    blocks = (space.spacial_downscale_ratio // 8) ** 2
+    turn = torch.randn(space.latent_channels, 4 * blocks, generator=torch.Generator().manual_seed(1))
+    turn = torch.linalg.qr(turn)[0]
+    return bridge((4, 8), (space.latent_channels, space.spacial_downscale_ratio), turn.T.contiguous(), turn)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m_sde"])
@@ -87,10 +84,9 @@ def test_an_sd15_pair_beside_the_models_of_today(base, adapted, family, sampler)
         out = node("DeltaKSamplerAdvanced").execute(model=target, delta=delta, **given, **inputs)
         return out.result[0]["samples"]
 
-    bridge = bridge_to(target)
+    way = bridge_to(target)
     same, changed = (
-        node("DeltaBridge").execute(delta=pair(base, other, cfg=1.0), bridge=bridge).result[0]
-        for other in (base, adapted)
+        node("DeltaBridge").execute(delta=pair(base, other, cfg=1.0), bridge=way).result[0] for other in (base, adapted)
     )
     assert torch.equal(sampled(same), plain)
     found = sampled(changed)

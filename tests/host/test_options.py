@@ -11,14 +11,18 @@ from .tiny import (
     NEGATIVE,
     POSITIVE,
     advanced_sampler,
+    combine,
+    counted,
     image_latent,
     ksampler,
     latent,
     model,
     node,
+    option,
     pair,
     prompt,
     relative_error,
+    shown,
     with_lora,
 )
 
@@ -36,22 +40,6 @@ NEUTRAL = {
     "DeltaReuse": {"every": 1, "threshold": 1e-9},
     "DeltaLimits": {"norm_limit": 1e6},
 }
-
-
-def option(name, delta, **settings):
-    return node(name).execute(delta=delta, **{**DEFAULTS.get(name, {}), **settings}).result[0]
-
-
-def counted(patcher, calls, role):
-    """Return a clone of `patcher` that adds the rows of every model call to `calls[role]`."""
-
-    def count(apply_model, args):
-        calls[role] = calls.get(role, 0) + len(args["cond_or_uncond"])
-        return apply_model(args["input"], args["timestep"], **args["c"])
-
-    clone = patcher.clone()
-    clone.set_model_unet_function_wrapper(count)
-    return clone
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +89,7 @@ def test_a_window_is_where_the_host_has_it(base, adapted, target):
     """As ConditioningSetTimestepRange counts: the delta acts where a prompt of that range would."""
     sigmas = []
 
-    def note(apply_model, args):
-        sigmas.append(args["timestep"][0].item())
-        return apply_model(args["input"], args["timestep"], **args["c"])
-
-    noted = base.clone()
-    noted.set_model_unet_function_wrapper(note)
+    noted = shown(base, lambda args: sigmas.append(args["timestep"][0].item()))
     advanced_sampler(target, option("DeltaSchedule", pair(noted, adapted), start_percent=0.25), steps=8)
     sampling = target.get_model_object("model_sampling")
     limit = sampling.percent_to_sigma(0.25)
@@ -216,10 +199,6 @@ def test_options_chain_in_any_order(base, adapted, target):
             delta = option(name, delta, **values)
         results.append(advanced_sampler(target, delta, steps=6)["samples"])
     assert torch.equal(*results)
-
-
-def combine(a, b):
-    return node("DeltaCombine").execute(delta_a=a, delta_b=b).result[0]
 
 
 def test_combined_deltas_keep_their_own_options(base, adapted, target):

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from .gaussian import denoiser
-from .test_options import combine, option
-from .tiny import advanced_sampler, latent, node, of_the_pack, pair
+from .tiny import advanced_sampler, combine, latent, node, of_the_pack, option, pair
 
 
 def constant(value):

@@ -15,26 +15,21 @@ from .tiny import (
     latent,
     model,
     node,
+    option,
     pair,
     relative_error,
+    shown,
     with_lora,
 )
 
 
 def resized(delta, scale, noise_match="same noise"):
-    return node("DeltaResolution").execute(delta=delta, scale=scale, noise_match=noise_match).result[0]
+    return option("DeltaResolution", delta, scale=scale, noise_match=noise_match)
 
 
 def watched(patcher, seen):
     """Return a clone of `patcher` that notes the input of each of its calls in `seen`."""
-
-    def watch(apply_model, args):
-        seen.append((args["input"].clone(), args["c"].get("c_concat")))
-        return apply_model(args["input"], args["timestep"], **args["c"])
-
-    clone = patcher.clone()
-    clone.set_model_unet_function_wrapper(watch)
-    return clone
+    return shown(patcher, lambda args: seen.append((args["input"].clone(), args["c"].get("c_concat"))))
 
 
 def test_scale_1_changes_nothing(base, adapted):

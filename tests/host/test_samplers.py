@@ -7,6 +7,7 @@ from comfy.model_base import ModelType
 
 from .tiny import (
     advanced_sampler,
+    counted,
     custom_sampler,
     delta_guider,
     delta_ksampler,
@@ -15,6 +16,7 @@ from .tiny import (
     model,
     pair,
     relative_error,
+    shown,
 )
 
 
@@ -100,29 +102,18 @@ def test_cfg_1_skips_the_negatives_of_the_pair(models):
     source, adapted, target = models
     calls = {}
 
-    def counted(role, patcher):
-        def count(apply_model, args):
-            calls[role] = calls.get(role, 0) + len(args["cond_or_uncond"])
-            return apply_model(args["input"], args["timestep"], **args["c"])
-
-        clone = patcher.clone()
-        clone.set_model_unet_function_wrapper(count)
-        return clone
-
     source, adapted, target = (
-        counted(role, m) for role, m in zip(("source", "adapted", "target"), models, strict=True)
+        counted(m, calls, role) for role, m in zip(("source", "adapted", "target"), models, strict=True)
     )
     advanced_sampler(target, pair(source, adapted, cfg=1.0), steps=4)
     assert calls == {"source": 4, "adapted": 4, "target": 8}
 
 
 def test_strength_0_calls_neither_branch(models):
-    source, adapted, target = models
+    *pair_of, target = models
 
-    def refuse(apply_model, args):
+    def refuse(args):
         raise AssertionError("a branch was evaluated")
 
-    source, adapted = source.clone(), adapted.clone()
-    source.set_model_unet_function_wrapper(refuse)
-    adapted.set_model_unet_function_wrapper(refuse)
+    source, adapted = (shown(m, refuse) for m in pair_of)
     assert torch.equal(delta_ksampler(source, adapted, target, 0.0), ksampler(target))

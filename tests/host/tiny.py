@@ -98,6 +98,27 @@ def of_the_pack(module: str):
     return importlib.import_module(f"{node('DeltaPair').__module__.rsplit('.', 2)[0]}.{module}")
 
 
+def shown(patcher: ModelPatcher, look) -> ModelPatcher:
+    """Return a clone of `patcher` that shows the arguments of each of its model calls to `look`."""
+
+    def show(apply_model, args):
+        look(args)
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    clone = patcher.clone()
+    clone.set_model_unet_function_wrapper(show)
+    return clone
+
+
+def counted(patcher: ModelPatcher, calls: dict, role: str) -> ModelPatcher:
+    """Return a clone of `patcher` that adds the rows of every model call to `calls[role]`."""
+
+    def count(args):
+        calls[role] = calls.get(role, 0) + len(args["cond_or_uncond"])
+
+    return shown(patcher, count)
+
+
 def ksampler(
     target, sampler="euler", latent_image=None, scheduler="normal", steps=4, cfg=5.0, denoise=1.0,
     positive=POSITIVE, negative=NEGATIVE, seed=7,
@@ -141,6 +162,32 @@ def pair(source, adapted, strength=1.0, cfg=5.0, **inputs):
         **inputs,
     )
     return out.result[0]
+
+
+def option(name: str, delta, **settings):
+    """Return what an option node makes of a DELTA, its other inputs at their defaults."""
+    schema = node(name).GET_SCHEMA()
+    defaults = {
+        each.id: each.options[0] if hasattr(each, "options") else each.default
+        for each in schema.inputs
+        if hasattr(each, "options") or getattr(each, "default", None) is not None
+    }
+    return node(name).execute(delta=delta, **{**defaults, **settings}).result[0]
+
+
+def combine(a, b):
+    """Return two DELTAs together."""
+    return node("DeltaCombine").execute(delta_a=a, delta_b=b).result[0]
+
+
+def bridge(source: tuple, target: tuple, to_source: torch.Tensor, to_target: torch.Tensor):
+    """Return a bridge of two matrices between latents of `source` and `target`, each (channels, downscale)."""
+    bridges = of_the_pack("sampling.bridges")
+    source, target = bridges.LatentShape(*source), bridges.LatentShape(*target)
+    fold, unfold = bridges.folds(source, target)
+    maps = ((to_source, fold, unfold), (to_target, unfold, fold))
+    ways = (bridges.Affine(weight, torch.zeros(len(weight)), *folding) for weight, *folding in maps)
+    return bridges.LinearBridge(source, target, *ways)
 
 
 def delta_guider(target, delta, cfg=5.0):
