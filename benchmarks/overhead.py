@@ -17,13 +17,13 @@ from lab.host import LAB, REPOSITORY, load_host
 
 load_host(REPOSITORY, LAB)
 
-import comfy.model_base
 import comfy.model_patcher
 import comfy.patcher_extension
-import comfy.supported_models
 import comfyui_version
 import nodes as host_nodes
 import torch
+
+from .architectures import network
 
 TABLE = Path(__file__).parent / "overhead.md"
 RUNS, STEPS = 7, 20
@@ -85,14 +85,7 @@ def with_changed_weights(patcher, part):
 
 def large_model(seed):
     """Return a model of SD1.5's architecture and size, with random weights."""
-    unet = {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "num_res_blocks": [2, 2, 2, 2],
-        "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
-        "context_dim": 768, "num_heads": 8, "num_head_channels": -1, "use_spatial_transformer": True,
-        "use_linear_in_transformer": False, "legacy": False, "adm_in_channels": None, "dtype": torch.float32,
-    }  # fmt: skip
-    model = comfy.model_base.BaseModel(comfy.supported_models.SD15(unet), device=CPU)
+    model = network("SD1.5", CPU, torch.float32)
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
         weight.normal_(std=0.02, generator=generator)

@@ -1,0 +1,40 @@
+"""Full-size architectures of the host. Import it after `load_host`."""
+
+import comfy.model_base
+import comfy.supported_models
+import torch
+
+UNET = {
+    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320, "use_spatial_transformer": True,
+    "legacy": False,
+}  # fmt: skip
+ARCHITECTURES = {
+    "SD1.5": (comfy.supported_models.SD15, UNET | {
+        "num_res_blocks": [2, 2, 2, 2], "channel_mult": [1, 2, 4, 4], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+        "context_dim": 768, "num_heads": 8, "num_head_channels": -1, "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+    }),
+    "SDXL": (comfy.supported_models.SDXL, UNET | {
+        "num_res_blocks": [2, 2, 2], "channel_mult": [1, 2, 4], "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10], "transformer_depth_middle": 10,
+        "context_dim": 2048, "num_heads": -1, "num_head_channels": 64, "use_linear_in_transformer": True,
+        "adm_in_channels": 2816, "num_classes": "sequential",
+    }),
+    "SD3.5 medium": (comfy.supported_models.SD3, {
+        "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 24, "input_size": None,
+        "adm_in_channels": 2048, "num_patches": 147456, "pos_embed_max_size": 384, "pos_embed_scaling_factor": None,
+        "qk_norm": "rms", "x_block_self_attn_layers": list(range(13)),
+        "context_embedder_config": {
+            "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 1536},
+        },
+    }),
+}  # fmt: skip
+
+
+def network(name: str, device, dtype: torch.dtype) -> comfy.model_base.BaseModel:
+    """Return a model of the host in full size, its weights not set."""
+    family, config = ARCHITECTURES[name]
+    config = family({**config, "dtype": dtype})
+    config.set_inference_dtype(dtype, None)
+    return config.get_model({}, device=device)
