@@ -101,7 +101,7 @@ def measure(family: Family, name: str, classes: tuple, n: int, seed: int) -> dic
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=96, help="pictures per row")
+    parser.add_argument("--samples", type=int, default=48, help="pictures per row")
     parser.add_argument("--seed", type=int, default=5)
     arguments = parser.parse_args()
     family, lines = Family(), []

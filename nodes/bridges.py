@@ -7,12 +7,16 @@ from comfy_api.latest import io
 from ..sampling.bridge_fit import fit_bridge
 from ..sampling.host import bridge_files
 from ..sampling.host.vae_bridge import VAEBridge, encode_pairs, latent_shape
-from .inputs import CATEGORY, DeltaType
+from .inputs import CATEGORY, delta_input, delta_output
 
 BridgeType = io.Custom("LATENT_BRIDGE")
 
-SOURCE_VAE_TIP = "The VAE of the source model, the old base."
-TARGET_VAE_TIP = "The VAE of the target model, the new base."
+
+def vae_inputs() -> list[io.Input]:
+    return [
+        io.Vae.Input("source_vae", tooltip="The VAE of the source model, the old base."),
+        io.Vae.Input("target_vae", tooltip="The VAE of the target model, the new base."),
+    ]
 
 
 class DeltaBridge(io.ComfyNode):
@@ -25,12 +29,12 @@ class DeltaBridge(io.ComfyNode):
             description="Leads a delta between models whose latents differ, such as SD1.5 and Flux.",
             search_aliases=["delta sampling", "latent bridge", "latent interposer"],
             inputs=[
-                DeltaType.Input("delta", tooltip="The delta to change, from a Delta Pair."),
+                delta_input(),
                 BridgeType.Input(
                     "bridge", tooltip="From a Latent Bridge Load, Latent Bridge Fit or Latent Bridge VAE."
                 ),
             ],
-            outputs=[DeltaType.Output(display_name="delta", tooltip="The delta with the bridge.")],
+            outputs=[delta_output("The delta with the bridge.")],
         )
 
     @classmethod
@@ -53,8 +57,7 @@ class LatentBridgeFit(io.ComfyNode):
                 io.Image.Input(
                     "images", tooltip="Pictures of all kinds: a batch, or a list as Load Image (from Folder) gives it."
                 ),
-                io.Vae.Input("source_vae", tooltip=SOURCE_VAE_TIP),
-                io.Vae.Input("target_vae", tooltip=TARGET_VAE_TIP),
+                *vae_inputs(),
             ],
             outputs=[
                 BridgeType.Output(display_name="bridge", tooltip="For a Delta Bridge or a Latent Bridge Save."),
@@ -83,8 +86,7 @@ class LatentBridgeVAE(io.ComfyNode):
             "call. Exact and slow.",
             search_aliases=["delta sampling", "latent bridge", "pixel bridge"],
             inputs=[
-                io.Vae.Input("source_vae", tooltip=SOURCE_VAE_TIP),
-                io.Vae.Input("target_vae", tooltip=TARGET_VAE_TIP),
+                *vae_inputs(),
             ],
             outputs=[BridgeType.Output(display_name="bridge", tooltip="For a Delta Bridge.")],
         )

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..sampling.delta import Branch, Delta
-from .inputs import CATEGORY, DeltaType, cfg_input, strength_input
+from .inputs import CATEGORY, DeltaType, cfg_input, delta_output, strength_input
 
 
 class DeltaCombine(io.ComfyNode):
@@ -19,7 +19,7 @@ class DeltaCombine(io.ComfyNode):
                 DeltaType.Input("delta_a", tooltip="A delta, or several."),
                 DeltaType.Input("delta_b", tooltip="The deltas to use with it."),
             ],
-            outputs=[DeltaType.Output(display_name="delta", tooltip="All of them. Branches that they share run once.")],
+            outputs=[delta_output("All of them. Branches that they share run once.")],
         )
 
     @classmethod
@@ -50,9 +50,7 @@ class DeltaAutoguidance(io.ComfyNode):
                     "How far the target is pushed away from the weak model. Start at 0.5; 0 is no guidance at no cost.",
                 ),
             ],
-            outputs=[
-                DeltaType.Output(display_name="delta", tooltip="For a Delta Guider or Delta KSampler (Advanced).")
-            ],
+            outputs=[delta_output("For a Delta Guider or Delta KSampler (Advanced).")],
         )
 
     @classmethod

@@ -4,7 +4,7 @@ import comfy.samplers
 from comfy_api.latest import io
 
 from ..sampling.host.transfer import with_deltas
-from .inputs import CATEGORY, DeltaType, cfg_input, role_inputs
+from .inputs import CATEGORY, cfg_input, delta_to_add, role_inputs
 
 
 class DeltaGuider(io.ComfyNode):
@@ -19,7 +19,7 @@ class DeltaGuider(io.ComfyNode):
             inputs=[
                 *role_inputs("target"),
                 cfg_input("The guidance scale of the target model. The Delta Pair has its own."),
-                DeltaType.Input("delta", tooltip="What to add to the model's predictions, from a Delta Pair."),
+                delta_to_add(),
             ],
             outputs=[io.Guider.Output(tooltip="The guider, for SamplerCustomAdvanced.")],
         )

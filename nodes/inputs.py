@@ -50,6 +50,18 @@ def strength_input(name: str, tooltip: str = STRENGTH_TOOLTIP) -> io.Input:
     return io.Float.Input(name, default=1.0, min=-10.0, max=10.0, step=0.05, tooltip=tooltip)
 
 
+def delta_input(tooltip: str = "The delta to change, from a Delta Pair or another option.") -> io.Input:
+    return DeltaType.Input("delta", tooltip=tooltip)
+
+
+def delta_to_add() -> io.Input:
+    return delta_input("What to add to the model's predictions, from a Delta Pair.")
+
+
+def delta_output(tooltip: str = "The changed delta.") -> io.Output:
+    return DeltaType.Output(display_name="delta", tooltip=tooltip)
+
+
 def cfg_input(tooltip: str) -> io.Input:
     return io.Float.Input("cfg", default=7.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip=tooltip)
 

@@ -7,8 +7,8 @@ from ..sampling.delta import Branch, Delta
 from ..sampling.host.transfer import with_deltas
 from .inputs import (
     CATEGORY,
-    DeltaType,
     cfg_input,
+    delta_to_add,
     latent_input,
     role_inputs,
     sampler_inputs,
@@ -92,7 +92,7 @@ class DeltaKSamplerAdvanced(io.ComfyNode):
             search_aliases=["delta sampling", "delta ksampler", "lora transfer"],
             inputs=[
                 *role_inputs("target"),
-                DeltaType.Input("delta", tooltip="What to add to the model's predictions, from a Delta Pair."),
+                delta_to_add(),
                 io.Combo.Input(
                     "add_noise",
                     options=["enable", "disable"],

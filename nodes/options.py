@@ -7,15 +7,7 @@ from comfy_api.latest import io
 from ..sampling.limits import BANDS, Limits
 from ..sampling.reuse import Reuse
 from ..sampling.schedule import CURVES, Schedule
-from .inputs import CATEGORY, DeltaType
-
-
-def delta_input() -> io.Input:
-    return DeltaType.Input("delta", tooltip="The delta to change, from a Delta Pair or another option.")
-
-
-def delta_output() -> io.Output:
-    return DeltaType.Output(display_name="delta", tooltip="The changed delta.")
+from .inputs import CATEGORY, delta_input, delta_output, strength_input
 
 
 class DeltaSchedule(io.ComfyNode):
@@ -52,22 +44,8 @@ class DeltaSchedule(io.ComfyNode):
                     tooltip="How the strength goes from strength_start to strength_end between the two. constant stays "
                     "at strength_start.",
                 ),
-                io.Float.Input(
-                    "strength_start",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    tooltip="A factor on the delta's strength at the beginning of the window.",
-                ),
-                io.Float.Input(
-                    "strength_end",
-                    default=1.0,
-                    min=-10.0,
-                    max=10.0,
-                    step=0.05,
-                    tooltip="A factor on the delta's strength at the end of the window.",
-                ),
+                strength_input("strength_start", "A factor on the delta's strength at the beginning of the window."),
+                strength_input("strength_end", "A factor on the delta's strength at the end of the window."),
             ],
             outputs=[delta_output()],
         )

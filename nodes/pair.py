@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..sampling.delta import Branch, Delta
-from .inputs import CATEGORY, DeltaType, cfg_input, role_inputs, strength_input
+from .inputs import CATEGORY, DeltaType, cfg_input, delta_output, role_inputs, strength_input
 
 
 class DeltaPair(io.ComfyNode):
@@ -28,7 +28,7 @@ class DeltaPair(io.ComfyNode):
                     "delta", optional=True, tooltip="Another delta to use together with this one, from a Delta Pair."
                 ),
             ],
-            outputs=[DeltaType.Output(display_name="delta", tooltip="This delta, after the one connected if any.")],
+            outputs=[delta_output("This delta, after the one connected if any.")],
         )
 
     @classmethod

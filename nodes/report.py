@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..sampling import report
-from .inputs import CATEGORY, DeltaType
+from .inputs import CATEGORY, delta_input
 
 
 class DeltaReport(io.ComfyNode):
@@ -17,7 +17,7 @@ class DeltaReport(io.ComfyNode):
             "prediction, which calls were evaluated or reused, and where in the picture they acted.",
             search_aliases=["delta sampling", "delta plot", "delta heat map"],
             inputs=[
-                DeltaType.Input("delta", tooltip="The same delta that goes to the sampler."),
+                delta_input("The same delta that goes to the sampler."),
                 io.Latent.Input("samples", tooltip="The sampler's output, so that the report comes after the run."),
             ],
             outputs=[io.Image.Output(display_name="report", tooltip="The report. Show it with Preview Image.")],

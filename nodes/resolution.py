@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from .inputs import CATEGORY, DeltaType
+from .inputs import CATEGORY, delta_input, delta_output
 
 SAME_NOISE, SAME_DETAIL = "same noise", "same detail"
 
@@ -20,7 +20,7 @@ class DeltaResolution(io.ComfyNode):
             "was made for, in a fraction of the time.",
             search_aliases=["delta sampling", "native resolution", "delta speed"],
             inputs=[
-                DeltaType.Input("delta", tooltip="The delta to change, from a Delta Pair."),
+                delta_input(),
                 io.Float.Input(
                     "scale",
                     default=1.0,
@@ -37,7 +37,7 @@ class DeltaResolution(io.ComfyNode):
                     "averaging and a bridge leave it, so that as much of the picture can be seen.",
                 ),
             ],
-            outputs=[DeltaType.Output(display_name="delta", tooltip="The delta at the new resolution.")],
+            outputs=[delta_output("The delta at the new resolution.")],
         )
 
     @classmethod
