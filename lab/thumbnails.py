@@ -1,0 +1,148 @@
+"""The pictures of the shipped workflows in ComfyUI's template browser: python -m lab.thumbnails
+
+Each shows what its workflow's use does to the lab's trained models, sampled in ComfyUI. Where the lab
+has no such adapter, the picture is that of a style fine-tune, and says so.
+"""
+
+from .host import LAB, REPOSITORY, load_host
+
+load_host(REPOSITORY, LAB)
+
+import importlib
+
+import nodes as host_nodes
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from . import autoencoder, denoisers, lifted, shapes
+from .crossings import fitted_bridge
+from .family import CFG, SAME_DETAIL, STEPS, Family
+
+FOLDER = REPOSITORY / "example_workflows"
+NODES = host_nodes.NODE_CLASS_MAPPINGS
+SIDE, TOP, BOTTOM = 384, 44, 52
+LABELS = np.array([0, 3, 1, 2, 3, 0])
+CIRCLES, STARS = np.full(len(LABELS), 0), np.full(len(LABELS), 3)
+WITHOUT, WITH = "target", "target + delta"
+STYLE = "lab picture: a style fine-tune"
+# Uses that differ from a fine-tune in nothing that the lab could show: workflow -> title, the line below.
+LIKE_A_FINE_TUNE = {
+    "checkpoint_fine_tune": ("A fine-tune", "the delta of a style fine-tune"),
+    "lora": ("A LoRA", STYLE),
+    "lycoris": ("A LyCORIS", STYLE),
+    "controlnet": ("A ControlNet", STYLE),
+    "reference_picture_ip_adapter": ("A reference picture", STYLE),
+    "textual_inversion": ("A textual inversion", STYLE),
+    "sd3_to_sd35": ("SD3 to SD3.5", STYLE),
+    "lcm_lora": ("LCM-LoRA: expect little", STYLE + ", no LCM"),
+}
+
+
+def node(name: str, *inputs, **named):
+    """Return the first output of a node of the host or the pack."""
+    return NODES[name].execute(*inputs, **named).result[0]
+
+
+def prompt(labels) -> list:
+    return [[denoisers.one_hot(torch.as_tensor(labels)), {}]]
+
+
+class Sampler:
+    """The family in ComfyUI: pictures [n, 64, 64, 3] of a network, with deltas or without."""
+
+    def __init__(self):
+        hosted = importlib.import_module(NODES["LabModel"].__module__).hosted
+        self.family = Family()
+        self.models = {name: hosted(name) for name in denoisers.NETS}
+        self.nothing = prompt(np.full(len(LABELS), shapes.UNNAMED))
+
+    def pair(self, source="source", adapted="adapted", strength=1.0, names=(LABELS, LABELS)):
+        """Return the delta of two networks, each prompted with its class names."""
+        a, b = (prompt(said) for said in names)
+        roles = self.models[source], a, self.nothing, self.models[adapted], b, self.nothing
+        return node("DeltaPair", *roles, CFG, strength)
+
+    def run(self, delta=(), target="target", said=LABELS, seed=1) -> np.ndarray:
+        latent = {"samples": torch.zeros(len(LABELS), denoisers.CHANNELS, 16, 16)}
+        out = node(
+            "DeltaKSamplerAdvanced", self.models[target], prompt(said), self.nothing, delta, "enable", seed, STEPS, CFG,
+            "euler", "karras", latent, 0, 10000, "disable",
+        )  # fmt: skip
+        # ComfyUI's latents are unscaled, as those of the source are.
+        return autoencoder.to_pictures(self.family.pictures(out["samples"], self.family.nets["source"]))
+
+    def both(self, delta, **run) -> dict[str, np.ndarray]:
+        return {WITHOUT: self.run(**run), WITH: self.run(delta, **run)}
+
+
+def fitted(family: Family) -> dict[str, np.ndarray]:
+    """Pictures in the 16 channels of the flow networks, and the same where a fitted bridge leads."""
+    source, target = family.nets["source"], family.nets["flow_target"]
+    drawn = autoencoder.to_model(shapes.draw(np.random.default_rng(5), LABELS, "wild"))
+    latents = lifted.lift(family.coder.encode(drawn))
+    across = fitted_bridge(family.coder, source, target).clean_to_source(latents)
+    shown = {"16 channels": family.pictures(latents, target), "bridged to 4": family.pictures(across, source)}
+    return {caption: autoencoder.to_pictures(pictures) for caption, pictures in shown.items()}
+
+
+def bridged(family: Family) -> dict[str, np.ndarray]:
+    where = {"crossing": "eps, 4 channels -> flow, 16 channels"}
+    made = {WITHOUT: family.sample("target", LABELS, 1, **where), WITH: family.sample(SAME_DETAIL, LABELS, 1, **where)}
+    return {caption: autoencoder.to_pictures(pictures) for caption, pictures in made.items()}
+
+
+def thumbnails(lab: Sampler):
+    """Yield workflow, title, the line below, {caption: pictures}."""
+    for seed, (name, words) in enumerate(LIKE_A_FINE_TUNE.items(), start=10):
+        yield name, *words, lab.both(lab.pair(), seed=seed)
+    names = {"adapted": "source", "names": (CIRCLES, STARS)}
+    by_words = lab.both(lab.pair(**names), said=CIRCLES)
+    yield "prompt_only", "Prompts alone", "the delta from circle to star, two words", by_words
+    slid = {f"{k:g}": lab.run(lab.pair(strength=k, **names), said=STARS, seed=3) for k in (-1.0, 0.0, 1.0)}
+    yield "concept_slider", "A slider", "strength of the delta from circle to star", slid
+    left = torch.zeros(1, 64, 64)
+    left[:, :, :32] = 1
+    masks = {"nowhere": 0 * left, "left half": left, "right half": 1 - left}
+    where = {place: lab.run(node("DeltaMask", lab.pair(), mask)) for place, mask in masks.items()}
+    yield "two_loras_with_masks", "Deltas with masks", "where a style fine-tune acts", where
+    speeds = {"full": lab.run(lab.pair()), "Delta Fast": lab.run(node("DeltaFast", lab.pair(), "off"))}
+    yield "fast_preset", "Fast", "3 and 1.2 times the target's cost", speeds
+    weak = node("DeltaAutoguidance", lab.models["source"], prompt(LABELS), lab.nothing, CFG, 0.5)
+    guided = {"target": lab.run(seed=4), "autoguided": lab.run(weak, seed=4)}
+    yield "autoguidance", "Autoguidance", "away from a smaller model", guided
+    scaled = lab.both(lab.pair(), target="scaled_target")
+    yield "sd15_lora_to_sdxl_native_size", "To latents of another scale", STYLE, scaled
+    back = lab.both(lab.pair("target", "oracle"), target="source")
+    yield "sdxl_lora_to_sd15", "From a new model to an old", STYLE, back
+    yield "sd15_lora_to_sd35_with_bridge", "Over a bridge", "4 channels to 16, a style fine-tune", bridged(lab.family)
+    yield "fit_a_latent_bridge", "Fit a bridge", "the same pictures in two latent spaces", fitted(lab.family)
+
+
+def draw(title: str, line: str, panels: dict[str, np.ndarray]) -> Image.Image:
+    """Return the panels side by side, each a block of pictures, with their captions, the title and the line."""
+    sheet = Image.new("RGB", (SIDE, SIDE), "white")
+    pen, width, columns = ImageDraw.Draw(sheet), SIDE // len(panels), 2 if len(panels) == 2 else 1
+    cell = width // columns
+    rows = (SIDE - TOP - BOTTOM) // cell
+    top = TOP + (SIDE - TOP - BOTTOM - rows * cell) // 2
+
+    def write(x, y, words, size, colour="black"):
+        pen.text((x, y), words, colour, ImageFont.load_default(size), anchor="mm")
+
+    write(SIDE / 2, TOP / 2, title, 26)
+    for place, (caption, pictures) in enumerate(panels.items()):
+        for number, picture in enumerate(pictures[: rows * columns]):
+            where = place * width + number % columns * cell, top + number // columns * cell
+            sheet.paste(Image.fromarray(picture).resize((cell, cell), Image.Resampling.BICUBIC), where)
+        write((place + 0.5) * width, top + rows * cell + 14, caption, 18)
+        pen.line((place * width, top, place * width, top + rows * cell), "white", 6)
+    write(SIDE / 2, SIDE - 13, line, 15, "dimgray")
+    return sheet
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        for name, title, line, panels in thumbnails(Sampler()):
+            draw(title, line, panels).save(FOLDER / f"{name}.jpg", quality=85)
