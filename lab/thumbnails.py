@@ -21,7 +21,7 @@ from .family import CFG, SAME_DETAIL, STEPS, Family
 
 FOLDER = REPOSITORY / "example_workflows"
 NODES = host_nodes.NODE_CLASS_MAPPINGS
-SIDE, TOP, BOTTOM = 384, 44, 52
+SIDE, WORDS = 384, 96  # the words are below: the browser puts a badge over the top
 LABELS = np.array([0, 3, 1, 2, 3, 0])
 CIRCLES, STARS = np.full(len(LABELS), 0), np.full(len(LABELS), 3)
 WITHOUT, WITH = "target", "target + delta"
@@ -124,20 +124,20 @@ def draw(title: str, line: str, panels: dict[str, np.ndarray]) -> Image.Image:
     sheet = Image.new("RGB", (SIDE, SIDE), "white")
     pen, width, columns = ImageDraw.Draw(sheet), SIDE // len(panels), 2 if len(panels) == 2 else 1
     cell = width // columns
-    rows = (SIDE - TOP - BOTTOM) // cell
-    top = TOP + (SIDE - TOP - BOTTOM - rows * cell) // 2
+    rows = (SIDE - WORDS) // cell
+    top = (SIDE - WORDS - rows * cell) // 2
 
     def write(x, y, words, size, colour="black"):
         pen.text((x, y), words, colour, ImageFont.load_default(size), anchor="mm")
 
-    write(SIDE / 2, TOP / 2, title, 26)
     for place, (caption, pictures) in enumerate(panels.items()):
         for number, picture in enumerate(pictures[: rows * columns]):
             where = place * width + number % columns * cell, top + number // columns * cell
             sheet.paste(Image.fromarray(picture).resize((cell, cell), Image.Resampling.BICUBIC), where)
         write((place + 0.5) * width, top + rows * cell + 14, caption, 18)
-        pen.line((place * width, top, place * width, top + rows * cell), "white", 6)
-    write(SIDE / 2, SIDE - 13, line, 15, "dimgray")
+        pen.line((place * width, 0, place * width, SIDE - WORDS), "white", 6)
+    write(SIDE / 2, SIDE - 48, title, 26)
+    write(SIDE / 2, SIDE - 16, line, 15, "dimgray")
     return sheet
 
 
