@@ -16,6 +16,7 @@ from .inputs import (
     steps_input,
     strength_input,
 )
+from .live import chart
 
 
 class DeltaKSampler(io.ComfyNode):
@@ -73,7 +74,7 @@ class DeltaKSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         source = Branch(source_model, source_positive, source_negative, cfg)
         adapted = Branch(adapted_model, adapted_positive, adapted_negative, cfg)
-        model = with_deltas(target_model, (Delta(source, adapted, delta_strength),))
+        model = with_deltas(target_model, (Delta(source, adapted, delta_strength),), chart())
         result = host_nodes.KSampler().sample(
             model, seed, steps, cfg, sampler_name, scheduler, target_positive, target_negative, latent_image, denoise
         )
@@ -133,7 +134,7 @@ class DeltaKSamplerAdvanced(io.ComfyNode):
         return_with_leftover_noise,
     ) -> io.NodeOutput:
         result = host_nodes.KSamplerAdvanced().sample(
-            with_deltas(model, delta),
+            with_deltas(model, delta, chart()),
             add_noise,
             noise_seed,
             steps,

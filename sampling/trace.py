@@ -1,5 +1,6 @@
 """The trace of a delta over a run: how large it was at each call, which way it went, and where."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,13 @@ class Entry:
     evaluated: bool
 
 
+def sizes(entries: Sequence[Entry | None]) -> list[float | None]:
+    """Return the sizes of one call's entries as numbers, all read from the device at once."""
+    there = [entry.size for entry in entries if entry is not None]
+    read = iter(torch.stack(there).tolist() if there else ())
+    return [None if entry is None else next(read) for entry in entries]
+
+
 @dataclass(eq=False)
 class Trace:
     """What a delta did in its last run. `heat` is the mean size over channels, added up over the calls: [H, W]."""
@@ -32,14 +40,16 @@ class Trace:
         """Forget the last run."""
         self.entries, self.heat = [], None
 
-    def record(self, sigma: Tensor, added: Tensor, prediction: Tensor, evaluated: bool) -> None:
+    def record(self, sigma: Tensor, added: Tensor, prediction: Tensor, evaluated: bool) -> Entry:
         """Note that `added` was added to the target's `prediction`, both [B, C, ..., H, W], without waiting for it."""
         a, p = added.flatten(1), prediction.flatten(1)
-        sizes, whole = a.norm(dim=1), p.norm(dim=1).clamp(min=1e-12)
-        cosine = (a * p).sum(1) / (sizes * whole).clamp(min=1e-12)
-        self.entries.append(Entry(sigma.flatten()[0], (sizes / whole).mean(), cosine.mean(), evaluated))
+        norms, whole = a.norm(dim=1), p.norm(dim=1).clamp(min=1e-12)
+        cosine = (a * p).sum(1) / (norms * whole).clamp(min=1e-12)
+        entry = Entry(sigma.flatten()[0], (norms / whole).mean(), cosine.mean(), evaluated)
+        self.entries.append(entry)
         here = added.abs().flatten(0, -3).mean(0)
         self.heat = here if self.heat is None or self.heat.shape != here.shape else self.heat + here
+        return entry
 
     def numbers(self) -> dict[str, list]:
         """Return the run as lists, one value a call: sigma, size, cosine, evaluated."""

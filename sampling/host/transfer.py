@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..checks import require_finite
 from ..delta import Delta, add_delta
+from ..trace import Entry, sizes
 from .branches import KEY, OpenBranch, open_all
 from .checks import check_models, explained
 from .crossings import run_of_branch
@@ -22,12 +23,19 @@ from .deltas import OpenDelta, open_deltas
 from .run_input import RunInput, run_input
 from .together import go_together, predict_together
 
+# Of each delta what a call added, its size and whether it was evaluated; None where the delta did not act.
+Added = list[tuple[float, bool] | None]
+Show = Callable[[Added], None]
 
-def with_deltas(target: ModelPatcher, deltas: Sequence[Delta]) -> ModelPatcher:
+
+def with_deltas(
+    target: ModelPatcher, deltas: Sequence[Delta], watch: Callable[[int], Show | None] | None = None
+) -> ModelPatcher:
     """Return a MODEL that samples as `target` does, plus `deltas` (arXiv 2512.03056).
 
-    A delta of strength 0 is left out and costs nothing. Raises DeltaError where the models do
-    not fit together.
+    A delta of strength 0 is left out and costs nothing. `watch` is told the number of steps when a
+    run starts; what it returns, if anything, is shown what each call of the target has added. Raises
+    DeltaError where the models do not fit together.
     """
     deltas = [delta for delta in deltas if delta.strength != 0]
     if not deltas:
@@ -36,7 +44,9 @@ def with_deltas(target: ModelPatcher, deltas: Sequence[Delta]) -> ModelPatcher:
 
     def start_run(executor, *args, **kwargs):
         guider = executor.class_obj
-        run = _Run(guider, deltas, run_input(*args, **kwargs))
+        started_with = run_input(*args, **kwargs)
+        show = watch(len(started_with.sigmas) - 1) if watch else None
+        run = _Run(guider, deltas, started_with, show)
         for kind, wrapper in run.wrappers().items():
             add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
         return executor(*args, **kwargs)
@@ -49,8 +59,8 @@ def with_deltas(target: ModelPatcher, deltas: Sequence[Delta]) -> ModelPatcher:
 class _Run:
     """One sampling run: the branches it opens, and what it adds to the target's predictions."""
 
-    def __init__(self, guider: Any, deltas: Sequence[Delta], started_with: RunInput):
-        self.target, self.started_with = guider.model_patcher, started_with
+    def __init__(self, guider: Any, deltas: Sequence[Delta], started_with: RunInput, show: Show | None):
+        self.target, self.started_with, self.show = guider.model_patcher, started_with, show
         self.deltas = open_deltas(self.target, deltas, started_with)
         self.branches = list(dict.fromkeys(branch for delta in self.deltas for branch in delta.branches))
         self.bridge_models = [model for delta in deltas if delta.bridge for model in delta.bridge.models]
@@ -101,6 +111,9 @@ class _Run:
             by_role = {branch.role: prediction for branch, (prediction, *_) in call.predictions.items()}
             sigma = timestep.flatten()[0].item()
             require_finite({"target": target, **by_role}, denoised, sigma, self.started_with.sigmas)
+        if self.show is not None:
+            # The check above has waited for the device already.
+            self.show(call.added())
         return denoised
 
 
@@ -117,6 +130,7 @@ class _Call:
         self.predictions: dict[OpenBranch, tuple[Tensor, ...]] = {}
         self.parts: dict[OpenDelta, tuple[Tensor, ...]] = {}
         self.evaluated: set[OpenDelta] = set()
+        self.entries: dict[OpenDelta, Entry] = {}
 
     def add_deltas(self, prediction: Tensor, clean: Tensor, part: int) -> Tensor:
         """Return one part of the target's prediction with all deltas added; `clean` is its denoised part."""
@@ -131,8 +145,17 @@ class _Call:
             delta = opened.applied.shaped(self.parts[opened][part], prediction)
             result = add_delta(result, delta, strength)
             if part == 0:
-                opened.applied.trace.record(self.sigma, strength * delta, prediction, opened in self.evaluated)
+                added = strength * delta
+                evaluated = opened in self.evaluated
+                self.entries[opened] = opened.applied.trace.record(self.sigma, added, prediction, evaluated)
         return result
+
+    def added(self) -> Added:
+        entries = [self.entries.get(opened) for opened in self.run.deltas]
+        return [
+            None if entry is None else (size, entry.evaluated)
+            for entry, size in zip(entries, sizes(entries), strict=True)
+        ]
 
     def evaluate(self, opened: OpenDelta, own: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the delta's parts in the target's latents; `own` are those of the target's prediction."""

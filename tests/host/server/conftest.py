@@ -23,6 +23,8 @@ def page(server):
     """The server's front end in a real browser."""
     if BROWSER is None:
         pytest.skip("no Chromium on the PATH (Debian's package: chromium)")
+    # No welcome in front of the graph.
+    server.post("/settings", {"Comfy.TutorialCompleted": True})
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=BROWSER,

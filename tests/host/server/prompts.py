@@ -46,6 +46,48 @@ class Prompt:
             }
         return self.add(node, **roles, delta_strength=strength, **self.sampling(**changed))
 
+    def delta_pair(self, source="source", adapted="adapted", **changed):
+        roles = {}
+        for role, model in (("source", source), ("adapted", adapted)):
+            roles |= {
+                f"{role}_model": self.model(model),
+                f"{role}_positive": self.positive,
+                f"{role}_negative": self.negative,
+            }
+        return self.add("DeltaPair", **roles, **{"cfg": 2.0, "strength": 1.0, **changed})
+
+    def delta_ksampler_advanced(self, target, delta, **changed):
+        sampling = self.sampling(**changed)
+        sampling["noise_seed"] = sampling.pop("seed")
+        del sampling["denoise"]
+        steps = {
+            "start_at_step": 0,
+            "end_at_step": 10000,
+            "add_noise": "enable",
+            "return_with_leftover_noise": "disable",
+        }
+        conds = {"positive": self.positive, "negative": self.negative}
+        return self.add("DeltaKSamplerAdvanced", model=self.model(target), delta=delta, **conds, **sampling, **steps)
+
+    def delta_guider(self, target, delta):
+        conds = {"positive": self.positive, "negative": self.negative}
+        return self.add("DeltaGuider", model=self.model(target), **conds, cfg=2.0, delta=delta)
+
+    def custom_sampler(self, target, guider, seed=3, steps=4):
+        return self.add(
+            "SamplerCustomAdvanced",
+            noise=self.add("RandomNoise", noise_seed=seed),
+            guider=guider,
+            sampler=self.add("KSamplerSelect", sampler_name="euler"),
+            sigmas=self.add(
+                "BasicScheduler", model=self.model(target), scheduler="normal", steps=steps, denoise=1.0
+            ),
+            latent_image=self.image,
+        )  # fmt: skip
+
+    def preview(self, latent):
+        return self.add("PreviewImage", images=self.add("LabDecode", samples=latent))
+
     def save(self, name, latent):
         return self.add("SaveLatent", samples=latent, filename_prefix=name)
 

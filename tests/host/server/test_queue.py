@@ -49,34 +49,9 @@ def test_the_authors_node_runs_as_ours_where_theirs_is_absent(server):
 
 def test_the_custom_sampler_nodes(server):
     prompt = Prompt()
-    roles = {
-        f"{role}_{part}": link
-        for role in ("source", "adapted")
-        for part, link in (
-            ("model", prompt.model(role)),
-            ("positive", prompt.positive),
-            ("negative", prompt.negative),
-        )
-    }
-    conds = {"positive": prompt.positive, "negative": prompt.negative}
-    half = prompt.add("DeltaPair", **roles, cfg=2.0, strength=0.5)
-    whole = prompt.add("DeltaPair", **roles, cfg=2.0, strength=0.5, delta=half)
-    guider = prompt.add("DeltaGuider", model=prompt.model("target"), **conds, cfg=2.0, delta=whole)
-    custom = prompt.add(
-        "SamplerCustomAdvanced",
-        noise=prompt.add("RandomNoise", noise_seed=3),
-        guider=guider,
-        sampler=prompt.add("KSamplerSelect", sampler_name="euler"),
-        sigmas=prompt.add(
-            "BasicScheduler", model=prompt.model("target"), scheduler="normal", steps=4, denoise=1.0
-        ),
-        latent_image=prompt.image,
-    )  # fmt: skip
-    advanced = {key: value for key, value in prompt.sampling(noise_seed=3).items() if key not in ("seed", "denoise")}
-    advanced |= {"start_at_step": 0, "end_at_step": 10000, "return_with_leftover_noise": "disable"}
-    delta_advanced = prompt.add(
-        "DeltaKSamplerAdvanced", model=prompt.model("target"), **conds, delta=whole, add_noise="enable", **advanced
-    )
+    whole = prompt.delta_pair(strength=0.5, delta=prompt.delta_pair(strength=0.5))
+    custom = prompt.custom_sampler("target", prompt.delta_guider("target", whole))
+    delta_advanced = prompt.delta_ksampler_advanced("target", whole)
     latents = run_and_load(
         server,
         prompt,
@@ -120,10 +95,7 @@ def test_an_error_reaches_the_user_as_advice(server):
 def test_a_crossing_and_its_options_in_the_queue(server):
     """From one latent scale to another through option nodes: the style arrives, and an empty window is the target."""
     prompt = Prompt(width=128)
-    prompts = {"positive": prompt.positive, "negative": prompt.negative}
-    roles = {f"{role}_{part}": link for role in ("source", "adapted") for part, link in prompts.items()}
-    models = {f"{role}_model": prompt.model(role) for role in ("source", "adapted")}
-    pair = prompt.add("DeltaPair", **roles, **models, cfg=2.0, strength=1.0)
+    pair = prompt.delta_pair()
     same_detail = prompt.add("DeltaResolution", delta=pair, scale=1.0, noise_match="same detail")
     window = {"end_percent": 1.0, "curve": "constant", "strength_start": 1.0, "strength_end": 1.0}
     deltas = {
@@ -131,16 +103,8 @@ def test_a_crossing_and_its_options_in_the_queue(server):
         "reused": prompt.add("DeltaReuse", delta=same_detail, every=2, threshold=0.0, extrapolate=True),
         "closed": prompt.add("DeltaSchedule", delta=pair, start_percent=1.0, **window),
     }
-    sampling = prompt.sampling(steps=12, scheduler="karras")
-    sampling["noise_seed"] = sampling.pop("seed")
-    del sampling["denoise"]
-    steps = {"add_noise": "enable", "start_at_step": 0, "end_at_step": 10000, "return_with_leftover_noise": "disable"}
-    target = prompt.model("scaled_target")
-    latents = {
-        name: prompt.add("DeltaKSamplerAdvanced", model=target, delta=delta, **prompts, **sampling, **steps)
-        for name, delta in deltas.items()
-    }
     plain = {"steps": 12, "scheduler": "karras"}
+    latents = {name: prompt.delta_ksampler_advanced("scaled_target", delta, **plain) for name, delta in deltas.items()}
     latents |= {name: prompt.ksampler(f"scaled_{name}", **plain) for name in ("target", "oracle")}
     found = run_and_load(server, prompt, latents)
     assert torch.equal(found["closed"], found["target"])
