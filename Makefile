@@ -1,8 +1,9 @@
-# make demo    the picture: what a style fine-tune of an old model does on a new one
-# make test    all tests (REQUIRE_COMFYUI=1: fail, not skip, where there is no ComfyUI)
-# make bench   what the pack costs
-# make host    look for ComfyUI, install it with comfy-cli where it is missing
-# make lint    ruff
+# make demo      the picture: what a style fine-tune of an old model does on a new one
+# make test      all tests (REQUIRE_COMFYUI=1: fail, not skip, where there is no ComfyUI)
+# make bench     what the pack costs
+# make host      look for ComfyUI, install it with comfy-cli where it is missing
+# make pictures  the wiring pictures of the help pages (needs ComfyUI and Chromium)
+# make lint      ruff
 
 # ComfyUI is looked for here; the default is comfy-cli's default workspace.
 export COMFYUI_PATH ?= $(HOME)/comfy/ComfyUI
@@ -15,7 +16,7 @@ REQUIREMENTS = $(wildcard $(COMFYUI_PATH)/requirements.txt)
 # The threads of PyTorch and the lab's small models get in each other's way on few cores.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test bench host lint setup
+.PHONY: demo test bench pictures host lint setup
 
 demo: setup
 	@$(PYTHON) -m lab.demo
@@ -28,6 +29,9 @@ bench: setup
 	$(ONE_THREAD) $(PYTHON) -m benchmarks.overhead
 	$(ONE_THREAD) $(PYTHON) -m benchmarks.options
 	$(PYTHON) -m benchmarks.large
+
+pictures: setup
+	$(ONE_THREAD) $(PYTHON) -m docs.wiring
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -52,7 +52,8 @@ class DeltaSchedule(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, start_percent, end_percent) -> bool | str:
-        if start_percent > end_percent:
+        # What is connected has no value yet.
+        if None not in (start_percent, end_percent) and start_percent > end_percent:
             return (
                 f"start_percent is {start_percent} and end_percent {end_percent}, so the delta would never act. Set "
                 "start_percent to at most end_percent."

@@ -66,6 +66,18 @@ def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:
     return prediction + strength * delta
 
 
+def role_names(deltas: Sequence[Delta]) -> list[tuple[str, str]]:
+    """Return what users call the two branches of each delta; of several deltas with their number.
+
+    Without an adapted branch the delta is that of autoguidance, with a weak model beside the target.
+    """
+    numbers = [f" (delta {number})" if len(deltas) > 1 else "" for number in range(1, len(deltas) + 1)]
+    return [
+        (f"source{number}", f"adapted{number}") if delta.adapted else (f"weak{number}", "target")
+        for delta, number in zip(deltas, numbers, strict=True)
+    ]
+
+
 class DeltaInRun:
     """A delta during one run of the target, whose `sigmas` fall from noise to 0.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..bridges import affine_of, gain, same_latents
 from ..crossing import Crossing, LatentMaps, noise_map
-from ..delta import Branch, Delta
+from ..delta import Branch, Delta, role_names
 from ..noise_levels import NoiseLevels
 from ..resize import Resize
 from .branches import OpenBranch
@@ -20,7 +20,7 @@ AREA_UNIT = 8  # areas of conditioning are counted in blocks of 8 by 8 pixels of
 
 def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing:
     """Return the crossing of `delta` in the run of `target` that was started with `run`."""
-    levels = noise_levels(target), branch_levels(target, delta)
+    levels = noise_levels(target, "target"), branch_levels(target, delta)
     if not changes_latents(target, delta):
         return Crossing(*levels)
     space, source_space = LatentSpace.of(target), LatentSpace.of(delta.source.model)
@@ -55,7 +55,8 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
 def branch_levels(target: ModelPatcher, delta: Delta) -> tuple[NoiseLevels, NoiseLevels]:
     """Return the noise levels of source and adapted."""
     adapted = target if delta.adapted is None else delta.adapted.model
-    return noise_levels(delta.source.model), noise_levels(adapted)
+    source_role, adapted_role = role_names([delta])[0]
+    return noise_levels(delta.source.model, source_role), noise_levels(adapted, adapted_role)
 
 
 def view_of(target: ModelPatcher, delta: Delta) -> tuple:

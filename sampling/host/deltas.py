@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..checks import DeltaError
 from ..crossing import Crossing
-from ..delta import Branch, Delta, DeltaInRun
+from ..delta import Branch, Delta, DeltaInRun, role_names
 from .branches import OpenBranch
 from .crossings import open_crossing, placed, view_of
 from .run_input import RunInput
@@ -35,17 +35,16 @@ def open_deltas(target: ModelPatcher, deltas: Sequence[Delta], run: RunInput) ->
     crossings: dict[tuple, Crossing] = {}
     branches: dict[tuple, tuple[str, Branch]] = {}
     parts = []
-    for number, delta in enumerate(deltas, start=1):
+    for delta, roles in zip(deltas, role_names(deltas), strict=True):
         view = view_of(target, delta)
         if view not in crossings:
             crossings[view] = open_crossing(target, delta, run)
-        suffix = f" (delta {number})" if len(deltas) > 1 else ""
         keys = []
-        for role, branch in (("source", delta.source), ("adapted", delta.adapted)):
+        for role, branch in zip(roles, (delta.source, delta.adapted), strict=True):
             keys.append(None if branch is None else (view, branch.model, *map(id, branch.prompts), branch.cfg))
             if branch is not None:
                 seen = branch if crossings[view].maps is None else placed(branch, target, run)
-                branches.setdefault(keys[-1], (role + suffix, seen))
+                branches.setdefault(keys[-1], (role, seen))
         parts.append((delta, crossings[view], *keys))
     patchers = assign_owners(target, [branch.model for _, branch in branches.values()])
     opened = {key: OpenBranch(*branch, *pair) for (key, branch), pair in zip(branches.items(), patchers, strict=True)}

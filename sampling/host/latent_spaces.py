@@ -62,9 +62,9 @@ class LatentSpace:
             return latent
         if latent.is_nested or latent.ndim != 5 or latent.shape[2] != 1:
             raise DeltaError(
-                f"The latent has the shape {list(latent.shape)}. A delta crosses to another kind of latents or another "
-                "resolution for single pictures only. Choose a length of one frame, or models that share one kind of "
-                "latents."
+                f"The target's latent has the shape {list(latent.shape)}: frames, or several kinds of data. A delta "
+                "crosses to another kind of latents or another resolution for single pictures only. Choose a length of "
+                "one frame, or models that share one kind of latents, without Delta Bridge and Delta Resolution."
             )
         return latent[:, :, 0]
 
@@ -85,8 +85,8 @@ class LatentSpace:
         return self.to_model(raw) - self.to_model(torch.zeros_like(raw[:1]))
 
 
-def noise_levels(model: ModelPatcher) -> NoiseLevels:
-    """Return what noise the model was made for, found by mixing some. Raises DeltaError for an unknown kind."""
+def noise_levels(model: ModelPatcher, role: str) -> NoiseLevels:
+    """Return the noise that the model of `role` was made for, found by mixing some. Raises DeltaError if unknown."""
     sampling = model.get_model_object("model_sampling")
     sigma, zero, one = torch.tensor([0.25, 0.5]), torch.zeros(2), torch.ones(2)
     clean = sampling.noise_scaling(sigma, zero.clone(), one.clone())
@@ -94,7 +94,7 @@ def noise_levels(model: ModelPatcher) -> NoiseLevels:
     flow = torch.equal(clean, 1 - sigma)
     if not (flow or torch.equal(clean, one)) or not noise.all() or noise[1] != 2 * noise[0]:
         raise DeltaError(
-            f"The model {type(model.model).__name__} mixes noise in a way of its own ({type(sampling).__name__}): "
+            f"The {role} model, {type(model.model).__name__}, mixes noise in its own way ({type(sampling).__name__}): "
             f"{clean.tolist()} of the picture and {noise.tolist()} of noise at sigma {sigma.tolist()}. A delta needs "
             "models that add noise (SD1.x, SD2.x, SDXL, ...) or blend it in (SD3, Flux, ...)."
         )

@@ -2,17 +2,21 @@
 
 import comfy.latent_formats
 import comfy.model_management
+import comfy.model_sampling
 import comfy.supported_models
 import pytest
 import torch
 from comfy.model_base import ModelType
 
+from .test_families import bridge_to, target_of
 from .tiny import (
     advanced_sampler,
+    autoguidance,
     delta_guider,
     delta_ksampler,
     ksampler,
     model,
+    option,
     pair,
     prompt,
     relative_error,
@@ -25,6 +29,11 @@ class OnSDXLLatents(comfy.supported_models.SD15):
 
 class OnSD3Latents(comfy.supported_models.SD15):
     latent_format = comfy.latent_formats.SD3
+
+
+class OwnNoise(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+    def noise_scaling(self, sigma, noise, latent_image, max_denoise=False):
+        return sigma * noise + latent_image / 2
 
 
 def error_of(act, *args, **kwargs) -> str:
@@ -68,7 +77,27 @@ def test_conditioning_of_the_wrong_width(base, adapted, role, cfg):
     name = "positive" if role == "target" else f"{role}_positive"
     message = error_of(delta_ksampler, base, adapted, model(3), cfg=cfg, **{name: wide})
     assert message.startswith(f"The {role} model was given text conditioning 16 and 24 numbers wide and expects 16.")
-    assert f"connect {role}_positive and {role}_negative to CLIP Text Encode" in message
+    assert f"connect the CLIP that was loaded with the {role} model to the CLIP Text Encode nodes" in message
+
+
+def test_conditioning_of_the_wrong_width_among_several_deltas(base, adapted):
+    wide = prompt(3, width=24)
+    delta = pair(base, adapted, delta=pair(base, adapted), source_positive=wide)
+    message = error_of(advanced_sampler, model(3), delta)
+    assert message.startswith("The source (delta 2) model was given text conditioning 16 and 24 numbers wide")
+    message = error_of(advanced_sampler, model(3), autoguidance(base, positive=wide))
+    assert message.startswith("The weak model was given text conditioning")
+
+
+@pytest.mark.parametrize("family", ["Flux", "Flux.2", "Chroma", "Z-Image", "SD3.5"])
+def test_the_width_is_known_of_the_targets_of_today(base, adapted, family):
+    target, wide = target_of(family), prompt(3, width=24)
+    wide[0][1]["pooled_output"] = torch.zeros(1, 16)
+    delta = option("DeltaBridge", pair(base, adapted), bridge=bridge_to(target))
+    space = target.get_model_object("latent_format")
+    empty = {"samples": torch.zeros(1, space.latent_channels, *[1] * (space.latent_dimensions - 2), 8, 8)}
+    message = error_of(advanced_sampler, target, delta, positive=wide, negative=wide, latent_image=empty)
+    assert message.startswith("The target model was given text conditioning 24 numbers wide and expects 16.")
 
 
 def breaking_at(patcher, step, act):
@@ -94,6 +123,26 @@ def test_a_prediction_that_is_not_finite(base, adapted, role, bad):
     message = error_of(delta_ksampler, *models.values(), sampler="euler")
     assert message.startswith(f"The {role} model returned 256 values of 256 that are NaN or infinite")
     assert "at step 3 of 4 (sigma " in message
+
+
+def test_the_models_of_a_second_delta_and_of_autoguidance(base, adapted):
+    other = model(2, family=OnSDXLLatents)
+    message = error_of(advanced_sampler, base, pair(base, other, delta=pair(base, adapted)))
+    assert message.startswith("The source (delta 2) model works on SD15 latents")
+    assert "the adapted (delta 2) model on SDXL latents" in message
+    target = model(2, family=OnSD3Latents, in_channels=16, out_channels=16)
+    message = error_of(advanced_sampler, target, autoguidance(base))
+    assert message.startswith("The weak model works on SD15 latents")
+    assert "A delta needs a bridge" in message and "Delta Autoguidance" in message
+
+
+@pytest.mark.parametrize("role", ["source", "adapted", "target"])
+def test_a_model_that_mixes_noise_in_its_own_way(base, adapted, role):
+    models = {"source": base, "adapted": adapted, "target": model(3)}
+    models[role] = models[role].clone()
+    models[role].add_object_patch("model_sampling", OwnNoise())
+    message = error_of(delta_ksampler, *models.values())
+    assert message.startswith(f"The {role} model, BaseModel, mixes noise in its own way (OwnNoise)")
 
 
 def test_with_several_deltas_the_number_is_named(base, adapted):

@@ -150,18 +150,17 @@ def delta_ksampler(
 
 def pair(source, adapted, strength=1.0, cfg=5.0, **inputs):
     """Return the DELTA of a Delta Pair node."""
-    out = node("DeltaPair").execute(
-        source_model=source,
-        source_positive=POSITIVE,
-        source_negative=NEGATIVE,
-        adapted_model=adapted,
-        adapted_positive=POSITIVE,
-        adapted_negative=NEGATIVE,
-        cfg=cfg,
-        strength=strength,
-        **inputs,
-    )
+    roles = {"source_model": source, "adapted_model": adapted}
+    prompts = {"source_positive": POSITIVE, "source_negative": NEGATIVE}
+    prompts |= {"adapted_positive": POSITIVE, "adapted_negative": NEGATIVE}
+    out = node("DeltaPair").execute(**{**roles, **prompts, "cfg": cfg, "strength": strength, **inputs})
     return out.result[0]
+
+
+def autoguidance(weak, strength=1.0, cfg=5.0, positive=POSITIVE):
+    """Return the DELTA of a Delta Autoguidance node."""
+    inputs = {"positive": positive, "negative": NEGATIVE, "cfg": cfg, "strength": strength}
+    return node("DeltaAutoguidance").execute(weak_model=weak, **inputs).result[0]
 
 
 def option(name: str, delta, **settings):

@@ -1,0 +1,133 @@
+"""Draws the wiring pictures of the help pages, web/docs/<Node>.png, with ComfyUI's own front end: `make pictures`.
+
+Each shows the node, opened, among its usual neighbours. `python -m docs.wiring DeltaPair` draws that one alone.
+"""
+
+import io
+import sys
+
+from PIL import Image
+from playwright.sync_api import Page
+
+from lab import browser, headless
+from lab.host import REPOSITORY, find_host
+
+FOLDER = REPOSITORY / "web" / "docs"
+WIDTH, COLOURS = 900, 128  # the help panel shows about half of that width
+NO_BADGES = {f"Comfy.NodeBadge.Node{kind}BadgeMode": "None" for kind in ("Source", "LifeCycle")}
+BRIDGE = "source_to_target_00001_.safetensors"
+
+
+def box(kind: str, title: str | None = None, **inputs) -> dict:
+    """A node: `inputs` are titles (or kinds) of the nodes to link to them, or values of widgets."""
+    return {"kind": kind, "title": title or kind, "inputs": inputs}
+
+
+def model(role: str) -> dict:
+    return box("CheckpointLoaderSimple", f"{role} model")
+
+
+def prompts(role: str) -> list[dict | None]:
+    """The prompts of a role, a row below its model."""
+    return [None, *(box("CLIPTextEncode", f"{role} {part}", clip=f"{role} model") for part in ("positive", "negative"))]
+
+
+def wired(role: str, prefix: str = "") -> dict:
+    """The three inputs of a role."""
+    return {f"{prefix}{part}": f"{role} {part}" for part in ("model", "positive", "negative")}
+
+
+def sampler(delta: str) -> dict:
+    return box("DeltaKSamplerAdvanced", "sampler", delta=delta)
+
+
+def option(kind: str, *before: dict, **inputs) -> list[list]:
+    """An option of a delta, between the pair and the sampler."""
+    return [[PAIR, *before], [box(kind, delta="DeltaPair", **inputs)], [sampler(kind)]]
+
+
+PAIR, LATENT = box("DeltaPair"), box("EmptyLatentImage")
+TARGET, TARGET_PROMPTS = [model("target"), None, None, PAIR], prompts("target")
+LORA = box("LoraLoader", "adapted model", model="source model", clip="source model")
+SOURCE_AND_ADAPTED = wired("source", "source_") | wired("adapted", "adapted_")
+WEAK = {"weak_model": "weak model", "positive": "weak positive", "negative": "weak negative"}
+VAES = [box("VAELoader", "source VAE"), box("VAELoader", "target VAE")]
+BY_VAES = {"source_vae": "source VAE", "target_vae": "target VAE"}
+
+# The columns of each picture, from left to right; None is an empty row.
+PICTURES = {
+    "DeltaKSampler": [
+        [model("source"), None, None, model("adapted"), None, None, model("target")],
+        [*prompts("source"), *prompts("adapted"), *prompts("target"), LATENT],
+        [box("DeltaKSampler", **SOURCE_AND_ADAPTED, **wired("target", "target_"), latent_image="EmptyLatentImage")],
+    ],
+    "DeltaKSamplerAdvanced": [
+        TARGET, [*TARGET_PROMPTS, None, LATENT],
+        [box("DeltaKSamplerAdvanced", **wired("target"), delta="DeltaPair", latent_image="EmptyLatentImage")],
+    ],
+    "DeltaGuider": [
+        TARGET, TARGET_PROMPTS, [box("DeltaGuider", **wired("target"), delta="DeltaPair")],
+        [box("SamplerCustomAdvanced", "custom sampler", guider="DeltaGuider")],
+    ],
+    "DeltaPair": [
+        [model("source"), None, None, LORA], [*prompts("source"), *prompts("adapted")],
+        [box("DeltaPair", **SOURCE_AND_ADAPTED)],
+    ],
+    "DeltaSchedule": option("DeltaSchedule", end_percent=0.6),
+    "DeltaMask": option("DeltaMask", box("LoadImageMask", "mask"), mask="mask"),
+    "DeltaLimits": option("DeltaLimits", parallel=0.5),
+    "DeltaReuse": option("DeltaReuse", every=2),
+    "DeltaFast": option("DeltaFast"),
+    "DeltaResolution": option("DeltaResolution", scale=0.5),
+    "DeltaBridge": option("DeltaBridge", box("LatentBridgeLoad"), bridge="LatentBridgeLoad"),
+    "DeltaCombine": [
+        [box("DeltaPair", "Delta Pair: style"), box("DeltaPair", "Delta Pair: person")],
+        [box("DeltaCombine", delta_a="Delta Pair: style", delta_b="Delta Pair: person")], [sampler("DeltaCombine")],
+    ],
+    "DeltaAutoguidance": [
+        [model("weak")], prompts("weak"), [box("DeltaAutoguidance", **WEAK, strength=0.5)],
+        [sampler("DeltaAutoguidance")],
+    ],
+    "DeltaReport": [
+        [PAIR], [None, sampler("DeltaPair")], [box("DeltaReport", delta="DeltaPair", samples="sampler")],
+        [box("PreviewImage", images="DeltaReport")],
+    ],
+    "LatentBridgeFit": [
+        [box("LoadImageDataSetFromFolder", "Load Images"), *VAES],
+        [box("LatentBridgeFit", images="Load Images", **BY_VAES)],
+        [box("LatentBridgeSave", bridge="LatentBridgeFit"), box("DeltaBridge", bridge="LatentBridgeFit")],
+    ],
+    "LatentBridgeVAE": [VAES, [box("LatentBridgeVAE", **BY_VAES)], [box("DeltaBridge", bridge="LatentBridgeVAE")]],
+    "LatentBridgeSave": [
+        [box("LatentBridgeFit")], [box("LatentBridgeSave", bridge="LatentBridgeFit")],
+        [box("DeltaBridge", bridge="LatentBridgeSave")],
+    ],
+    "LatentBridgeLoad": [
+        [PAIR, box("LatentBridgeLoad", bridge_name=BRIDGE)],
+        [box("DeltaBridge", delta="DeltaPair", bridge="LatentBridgeLoad")], [sampler("DeltaBridge")],
+    ],
+}  # fmt: skip
+
+
+def picture(page: Page, node: str) -> Image.Image:
+    clip = page.evaluate((REPOSITORY / "docs" / "wiring.js").read_text(), [node, PICTURES[node], WIDTH])
+    page.wait_for_timeout(500)
+    shot = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    return shot.quantize(COLOURS, dither=Image.Dither.NONE)
+
+
+def main(nodes: list[str]) -> None:
+    packs = {"comfyui-delta-sampling": REPOSITORY}
+    with headless.server(find_host(), packs=packs, expected=PICTURES) as server:
+        server.post("/settings", NO_BADGES)
+        bridges = server.output.parent / "models" / "latent_bridges"
+        bridges.mkdir(parents=True, exist_ok=True)
+        (bridges / BRIDGE).touch()
+        with browser.opened(server) as page:
+            page.set_viewport_size({"width": 1600, "height": 1600})
+            for node in nodes or PICTURES:
+                picture(page, node).save(FOLDER / f"{node}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
