@@ -18,7 +18,5 @@ def page(server):
     """The server's front end in a real browser."""
     if browser.BROWSER is None:
         pytest.skip("no Chromium on the PATH (Debian's package: chromium)")
-    # No welcome in front of the graph.
-    server.post("/settings", {"Comfy.TutorialCompleted": True})
     with browser.opened(server) as page:
         yield page
