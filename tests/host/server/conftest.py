@@ -13,10 +13,12 @@ def server():
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(server):
-    """The server's front end in a real browser."""
+    """The server's front end in a real browser, not left open where no test looks: it draws all the time."""
     if browser.BROWSER is None:
         pytest.skip("no Chromium on the PATH (Debian's package: chromium)")
+    # Tests that want Nodes 2.0 turn it on.
+    server.post("/settings", {"Comfy.VueNodes.Enabled": False})
     with browser.opened(server) as page:
         yield page

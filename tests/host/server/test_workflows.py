@@ -66,7 +66,7 @@ def test_every_workflow_has_a_twin_and_a_picture(server):
 
 def test_the_template_browser_lists_them(page):
     page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_text(PACK).click()
+    page.get_by_role("dialog").get_by_text(PACK).click()
     for name in NAMES:
         page.get_by_role("heading", name=name, exact=True).wait_for()
     page.keyboard.press("Escape")
