@@ -12,6 +12,7 @@ from .options import DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule
 from .pair import DeltaPair
 from .report import DeltaReport
 from .resolution import DeltaResolution
+from .trust import DeltaTrust
 
 
 class DeltaSamplingExtension(ComfyExtension):
@@ -33,6 +34,7 @@ class DeltaSamplingExtension(ComfyExtension):
             DeltaAutoguidance,
             DeltaResolution,
             DeltaReport,
+            DeltaTrust,
             DeltaBridge,
             LatentBridgeFit,
             LatentBridgeVAE,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .bridges import Affine, polar
+from .colour_map import with_detail
 from .noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
 
 
@@ -49,12 +50,14 @@ def noise_map(clean_map: Affine, shape: Sequence[int], seed: int) -> NoiseMap:
 class LatentMaps:
     """The maps between the latents of a target's model and a source's, each [B, C, ...] to [B, C, ...].
 
-    `delta_to_target` takes the predictions of adapted and source.
+    `delta_to_target` takes the predictions of adapted and source. `coarse` is what the source's resolution
+    leaves of a latent of the target's, None where that is all of it.
     """
 
     clean_to_source: Callable[[Tensor], Tensor]
     noise_to_source: Callable[[Tensor], Tensor]
     delta_to_target: Callable[[Tensor, Tensor], Tensor]
+    coarse: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(eq=False)
@@ -108,6 +111,16 @@ class Crossing:
     def delta(self, adapted: Tensor, source: Tensor) -> Tensor:
         """Return what `adapted` predicts beyond `source`, in the target's latents."""
         return adapted - source if self.maps is None else self.maps.delta_to_target(adapted, source)
+
+    def disagreement(self, clean: Tensor, source: Tensor) -> Tensor:
+        """Return what the target predicts beyond `source`, in the target's latents."""
+        return self.delta(self.in_source(clean), source)
+
+    def with_detail(self, delta: Tensor, source: Tensor, clean: Tensor) -> Tensor:
+        """Return `delta` with the detail that the source's resolution cannot hold; `clean` is the target's."""
+        if self.maps is None or self.maps.coarse is None:
+            return delta
+        return with_detail(delta, self.disagreement(clean, source), clean, self.maps.coarse)
 
     @cached_property
     def _known(self) -> tuple[float, float]:

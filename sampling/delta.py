@@ -41,8 +41,8 @@ class Delta:
     shift.
 
     The factors of `schedules` and `masks` multiply; `limits` apply one after the other. `reuse` says
-    when the delta is evaluated, None for always. Runs note what they did in `trace`, which changed
-    copies share.
+    when the delta is evaluated, None for always. `trust` is the limit of `trust.trusted`, None for taking
+    the delta as it is. Runs note what they did in `trace`, which changed copies share.
     """
 
     source: Branch
@@ -55,6 +55,7 @@ class Delta:
     masks: tuple[Tensor, ...] = ()
     limits: tuple[Limits, ...] = ()
     reuse: Reuse | None = None
+    trust: float | None = None
     trace: Trace = field(default_factory=Trace)
 
 
@@ -99,6 +100,8 @@ class DeltaInRun:
         self._held = Held(delta.reuse) if delta.reuse else None
         self.trace = delta.trace
         self.trace.restart()
+        # Of the last call: the delta, and what of it was added.
+        self.last, self.last_added = None, None
 
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""

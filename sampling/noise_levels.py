@@ -60,3 +60,8 @@ def mix(clean: Tensor, noise: Tensor, sigma: Tensor, levels: NoiseLevels) -> Ten
     """Return the noisy latent a z + b e [B, C, ...]; `sigma` is [B]."""
     a, b = (factor.reshape(-1, *[1] * (clean.ndim - 1)) for factor in mixing(sigma, levels))
     return a * clean + b * noise
+
+
+def signal_of(clean: Tensor, sigma: Tensor, levels: NoiseLevels) -> Tensor:
+    """Return a z: what the clean latent z [B, C, ...] makes up of a noisy one; `sigma` is [B]."""
+    return clean * mixing(sigma, levels)[0].reshape(-1, *[1] * (clean.ndim - 1))

@@ -48,8 +48,14 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
         adapted, source = (source_space.to_raw(source_space.picture(p)) for p in (adapted, source))
         return space.latent(resize.up(space.delta_to_model(bridge.delta_to_target(adapted, source))))
 
-    maps = LatentMaps(clean_to_source, noise_to_source, delta_to_target)
-    return Crossing(*levels, maps, resize.ratio * gain(linear) if delta.same_detail else 1.0)
+    def coarse(latent: Tensor) -> Tensor:
+        return space.latent(resize.up(resize.down(space.picture(latent))))
+
+    smaller = resize.small != resize.large
+    maps = LatentMaps(clean_to_source, noise_to_source, delta_to_target, coarse if smaller else None)
+    # A bridge says how much larger or smaller the same picture is in the source's latents.
+    detail = gain(linear) if delta.bridge or delta.same_detail else 1.0
+    return Crossing(*levels, maps, resize.ratio * detail if delta.same_detail else detail)
 
 
 def branch_levels(target: ModelPatcher, delta: Delta) -> tuple[NoiseLevels, NoiseLevels]:

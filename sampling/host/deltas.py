@@ -26,6 +26,10 @@ class OpenDelta:
     adapted: OpenBranch | None
 
     @property
+    def has_trust(self) -> bool:
+        return self.applied.delta.trust is not None
+
+    @property
     def branches(self) -> list[OpenBranch]:
         return [branch for branch in (self.source, self.adapted) if branch is not None]
 
@@ -59,10 +63,11 @@ def open_deltas(target: ModelPatcher, deltas: Sequence[Delta], run: RunInput) ->
 
 def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> list[Tensor]:
     """Return the delta's masks in the size of the run's latent, [B, 1, ...], as the host resizes noise masks."""
-    if delta.masks and run.noise.is_nested:
+    if run.noise.is_nested and (delta.masks or delta.trust is not None):
+        name = "Delta Mask" if delta.masks else "Delta Trust"
         raise DeltaError(
-            "The target's latent packs several kinds of data (pictures and sound, say), and a Delta Mask is for "
-            "pictures. Leave the Delta Mask out for this model."
+            f"The target's latent packs several kinds of data (pictures and sound, say), and a {name} is for "
+            f"pictures. Leave the {name} out for this model."
         )
     shape, device = run.noise.shape, target.load_device
     return [comfy.sampler_helpers.prepare_mask(mask, shape, device)[:, :1] for mask in delta.masks]

@@ -5,26 +5,21 @@ extend sampling; whatever samples that model, with any sampler, mask or preview,
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
-from torch import Tensor
 
 from ..checks import require_finite
-from ..delta import Delta, add_delta
-from ..trace import Entry, sizes
-from .branches import KEY, OpenBranch, open_all
+from ..delta import Delta
+from .branches import KEY, open_all
+from .call import Added, Call
 from .checks import check_models, explained
 from .crossings import run_of_branch
-from .deltas import OpenDelta, open_deltas
+from .deltas import open_deltas
 from .run_input import RunInput, run_input
-from .together import go_together, predict_together
 
-# Of each delta what a call added, its size and whether it was evaluated; None where the delta did not act.
-Added = list[tuple[float, bool] | None]
 Show = Callable[[Added], None]
 
 
@@ -64,7 +59,6 @@ class _Run:
         self.deltas = open_deltas(self.target, deltas, started_with)
         self.branches = list(dict.fromkeys(branch for delta in self.deltas for branch in delta.branches))
         self.bridge_models = [model for delta in deltas if delta.bridge for model in delta.bridge.models]
-        self.needs_sigma = any(opened.applied.needs_sigma for opened in self.deltas)
         self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))
 
     def wrappers(self) -> dict[str, Callable]:
@@ -95,7 +89,7 @@ class _Run:
         """Return the target's denoised prediction plus all deltas, at the latent x [B, C, ...]."""
         post_cfg = model_options.get("sampler_post_cfg_function", [])
         by_sampler = post_cfg[self.post_cfg_before_sampler :]
-        call = _Call(self, x, timestep, with_uncond=bool(by_sampler))
+        call = Call(self.deltas, x, timestep, bool(by_sampler), self.started_with.denoise_mask)
         if by_sampler:
             # CFG++ samplers step along the unconditional part, which a delta changes as well.
             def with_deltas(args: dict) -> dict:
@@ -105,7 +99,7 @@ class _Run:
             kept = post_cfg[: self.post_cfg_before_sampler]
             model_options = {**model_options, "sampler_post_cfg_function": kept + seen}
         with explained("target", executor.class_obj):
-            target = executor(x, timestep, model_options, seed, **kwargs)
+            target = executor(call.x, timestep, model_options, seed, **kwargs)
         denoised = call.add_deltas(target, target, 0)
         if not torch.isfinite(denoised).all():
             by_role = {branch.role: prediction for branch, (prediction, *_) in call.predictions.items()}
@@ -115,62 +109,3 @@ class _Run:
             # The check above has waited for the device already.
             self.show(call.added())
         return denoised
-
-
-class _Call:
-    """One call of the target, at the latent x [B, C, ...] and the noise level `sigma` [B].
-
-    Predictions and deltas have two parts: denoised, and, where the sampler asks for it, unconditional.
-    """
-
-    def __init__(self, run: _Run, x: Tensor, sigma: Tensor, with_uncond: bool):
-        self.run, self.x, self.sigma, self.with_uncond = run, x, sigma, with_uncond
-        # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
-        self.level = sigma.flatten()[0].item() if run.needs_sigma else None
-        self.predictions: dict[OpenBranch, tuple[Tensor, ...]] = {}
-        self.parts: dict[OpenDelta, tuple[Tensor, ...]] = {}
-        self.evaluated: set[OpenDelta] = set()
-        self.entries: dict[OpenDelta, Entry] = {}
-
-    def add_deltas(self, prediction: Tensor, clean: Tensor, part: int) -> Tensor:
-        """Return one part of the target's prediction with all deltas added; `clean` is its denoised part."""
-        result = prediction
-        for opened in self.run.deltas:
-            strength = opened.applied.strength(self.level)
-            if strength == 0:
-                continue
-            if opened not in self.parts:
-                own = (clean,) if part == 0 else (clean, prediction)
-                self.parts[opened] = opened.applied.parts(self.level, clean, partial(self.evaluate, opened, own))
-            delta = opened.applied.shaped(self.parts[opened][part], prediction)
-            result = add_delta(result, delta, strength)
-            if part == 0:
-                added = strength * delta
-                evaluated = opened in self.evaluated
-                self.entries[opened] = opened.applied.trace.record(self.sigma, added, prediction, evaluated)
-        return result
-
-    def added(self) -> Added:
-        entries = [self.entries.get(opened) for opened in self.run.deltas]
-        return [
-            None if entry is None else (size, entry.evaluated)
-            for entry, size in zip(entries, sizes(entries), strict=True)
-        ]
-
-    def evaluate(self, opened: OpenDelta, own: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the delta's parts in the target's latents; `own` are those of the target's prediction."""
-        crossing = opened.crossing
-        self.evaluated.add(opened)
-        missing = [branch for branch in opened.branches if branch not in self.predictions]
-        if len(missing) == 2 and go_together(*missing):
-            seen = crossing.seen_by(missing[0].levels, self.x, self.sigma, own[0])
-            self.predictions |= zip(missing, predict_together(*missing, *seen, self.with_uncond), strict=True)
-        else:
-            for branch in missing:
-                seen = crossing.seen_by(branch.levels, self.x, self.sigma, own[0])
-                self.predictions[branch] = branch.predict(*seen, self.with_uncond)
-        if opened.adapted is None:
-            adapted = [crossing.in_source(part) for part in own]
-        else:
-            adapted = self.predictions[opened.adapted]
-        return tuple(crossing.delta(a, s) for a, s in zip(adapted, self.predictions[opened.source], strict=False))

@@ -231,16 +231,9 @@ def test_rotation_scale_shift_and_resize_composed(sampler, kind):
     small = [normal(base, 1.0), normal(moved, 0.6)]
     turn, shift = orthonormal(4, 4), 0.7
 
-    def at_half_size(denoise):
-        def full(x, ratio):
-            out = denoise(F.avg_pool2d(x, 2), ratio / 2)
-            return F.interpolate(out, scale_factor=2, mode="bilinear")
-
-        return full
-
     target = denoiser(normal(goal, 1.3))
     known = {"steps": 5, "start_at_step": 1, "end_at_step": 4, "return_with_leftover_noise": "enable"}
-    expected = sample(target, pair(*(denoiser(at_half_size(d)) for d in small)), sampler, **known)
+    expected = sample(target, resized(pair(*map(denoiser, small)), 0.5, "same detail"), sampler, **known)
     there = [rotated(turn, d, shift) for d in small]
     model_type, settings = KINDS[kind]
     delta = pair(*(denoiser(d, model_type, latents(4, shift=-shift), settings) for d in there))
@@ -248,7 +241,7 @@ def test_rotation_scale_shift_and_resize_composed(sampler, kind):
     found = sample(target, delta, sampler, **known)
     assert relative_error(found, expected) < 1e-3
     # Known shifts, with a scale as well.
-    there = [normal(pixelwise(turn, m) * 1.4 + shift, 0.5) for m in (base, moved)]
+    there = [normal(pixelwise(turn, m) * 1.4 + shift, 0.5 * 1.4) for m in (base, moved)]
     here = [normal(m, 0.5) for m in (base, moved)]
     delta = pair(*(denoiser(d, model_type, latents(4, scale=1.4, shift=-0.5), settings) for d in there))
     delta = resized(bridged(delta, bridge((4, 8), (4, 8), turn, turn.T.contiguous())), 0.5, "same noise")

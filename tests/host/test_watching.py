@@ -52,7 +52,7 @@ def test_nothing_is_read_where_nobody_watches(base, adapted, monkeypatch):
     def read(entries):
         raise AssertionError("read for nobody")
 
-    monkeypatch.setattr(transfer, "sizes", read)
+    monkeypatch.setattr(of_the_pack("sampling.host.call"), "sizes", read)
     delta = pair(base, adapted)
     for watch in (None, lambda steps: None):
         ksampler(transfer.with_deltas(base, delta, watch))

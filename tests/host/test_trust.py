@@ -1,0 +1,87 @@
+"""Delta Trust in the host: the oracles hold with it, and it keeps shapes that the source does not know."""
+
+import comfy.nested_tensor
+import comfy.samplers
+import numpy as np
+import pytest
+import torch
+
+from lab import judge, shapes
+
+from .tiny import (
+    advanced_sampler,
+    autoguidance,
+    combine,
+    host_advanced,
+    image_latent,
+    ksampler,
+    model,
+    option,
+    pair,
+    relative_error,
+)
+
+
+@pytest.fixture(scope="module")
+def target():
+    return model(3)
+
+
+def trusting(delta, limit=0.15):
+    return option("DeltaTrust", delta, limit=limit)
+
+
+@pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
+def test_a_pair_of_equals_is_the_ksampler_and_a_source_as_target_the_adapted_model(base, adapted, target, sampler):
+    found = advanced_sampler(target, trusting(pair(base, base)), sampler)["samples"]
+    assert torch.equal(found, ksampler(target, sampler))
+    found = advanced_sampler(base, trusting(pair(base, adapted)), sampler)["samples"]
+    assert relative_error(found, ksampler(adapted, sampler)) < 1e-4
+
+
+def test_a_delta_and_its_negative_cancel_and_two_halves_are_a_whole(base, adapted, target):
+    whole, half, less = (trusting(pair(base, adapted, strength)) for strength in (1.0, 0.5, -1.0))
+    plain = ksampler(target)
+    assert relative_error(advanced_sampler(target, combine(whole, less))["samples"], plain) < 1e-4
+    found = advanced_sampler(target, combine(half, half))["samples"]
+    assert relative_error(found, advanced_sampler(target, whole)["samples"]) < 1e-4
+
+
+def test_what_a_mask_keeps_is_kept(base, adapted, target):
+    mask = torch.zeros(1, 8, 8)
+    mask[..., 4:] = 1
+    image = image_latent(9, noise_mask=mask)
+    found = advanced_sampler(target, trusting(pair(base, adapted)), latent_image=image)["samples"]
+    assert torch.equal(found[..., :4], host_advanced(target, latent_image=image)["samples"][..., :4])
+    none = advanced_sampler(target, trusting(pair(base, base)), latent_image=image)["samples"]
+    assert torch.equal(none, host_advanced(target, latent_image=image)["samples"])
+
+
+def test_several_deltas_with_and_without_trust_run_together(base, adapted, target):
+    deltas = combine(trusting(pair(base, adapted, 0.5)), pair(base, adapted, 0.5))
+    found = advanced_sampler(target, option("DeltaReuse", deltas, every=2), "heun")["samples"]
+    assert torch.isfinite(found).all() and relative_error(found, ksampler(target, "heun")) > 0.01
+
+
+def test_autoguidance_has_nothing_to_be_compared_with(base, target):
+    delta = autoguidance(base, 0.5)
+    expected = advanced_sampler(target, delta)["samples"]
+    assert torch.equal(advanced_sampler(target, trusting(delta))["samples"], expected)
+
+
+def test_shapes_that_the_source_does_not_know_are_kept():
+    """On the lab's trained models: a heart in the style is a heart with trust, and none without."""
+    from lab.proof.runs import Runs
+
+    runs = Runs()
+    labels = np.resize(shapes.UNSEEN, 12)
+    delta = runs.pair("source", "adapted", labels)
+
+    def score(delta):
+        pictures = runs.pictures("target", runs.sample("target", labels, 5, delta, steps=16))
+        network = runs.family.judge
+        return judge.style_score(network, pictures), judge.class_score(network, pictures, labels)
+
+    style, kept = score(trusting(delta))
+    assert style > 0.8 and kept > 0.4
+    assert score(delta)[1] < 0.2
