@@ -134,6 +134,13 @@ class SourceNet(nn.Module):
         return eps.to(x.dtype)
 
 
+class SmallNet(SourceNet):
+    """A smaller SourceNet, for pictures of half the size."""
+
+    def __init__(self):
+        super().__init__(wide=40, deep=72, condition=96)
+
+
 class TargetNet(nn.Module):
     """The new base: a three-level U-Net with attention and scale-and-shift conditioning that predicts v."""
 
@@ -243,6 +250,11 @@ NETS = {
     "oracle": TargetNet,
     "flow_target": FlowNet,
     "flow_oracle": FlowNet,
+    "sibling": SourceNet,
+    "source_lora": SourceNet,
+    "source_few_steps": SourceNet,
+    "small_source": SmallNet,
+    "small_adapted": SmallNet,
     "scaled_target": ScaledNet,
     "scaled_oracle": ScaledNet,
 }

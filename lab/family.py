@@ -15,13 +15,21 @@ FIRST = next(iter(CROSSINGS))
 STEPS, CFG = 24, 2.0
 
 
+class _Nets(dict):
+    """The trained networks by name, each loaded when it is first asked for."""
+
+    def __missing__(self, name: str) -> torch.nn.Module:
+        self[name] = storage.load(name, denoisers.NETS[name]())
+        return self[name]
+
+
 class Family:
     """All trained networks, and sampling by name."""
 
     def __init__(self):
         self.coder = storage.load_autoencoder()
         self.judge = storage.load("judge", judge.Judge())
-        self.nets = {name: storage.load(name, make()) for name, make in denoisers.NETS.items()}
+        self.nets = _Nets()
 
     def nets_of(self, crossing: str) -> dict[str, torch.nn.Module]:
         """Return the networks of a crossing by role."""

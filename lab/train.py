@@ -1,14 +1,14 @@
-"""Trains the family: python -m lab.train autoencoder|source|adapted|target|oracle|flow_target|flow_oracle|judge|all
+"""Trains the family's networks.
 
 Weights land in lab/weights/<name>.safetensors (float16, metadata says how they came to be).
 """
 
-import argparse
 import copy
 import math
 
 import numpy as np
 import torch
+from torch.nn import functional
 from tqdm import tqdm
 
 from . import autoencoder, denoisers, diffusion, judge, lifted, shapes
@@ -98,16 +98,17 @@ def train_autoencoder(steps=2200, polish=1900, batch=32, seed=1):
     model, (base, styled, _) = train_on(model, (7000, 9000, 2000), polish, 1.5e-3, 0.05, "autoencoder 2")
     model.fold(autoencoder.to_model(np.concatenate([base[:1000], styled[:1000]])))
     facts = dict(trained_on="base, styled and wild pictures", steps=steps + polish, batch=batch, seed=seed)
-    save("autoencoder", model, **facts)
+    save("autoencoder", model.state_dict(), **facts)
 
 
-def picture_latents(model, rng, labels, look):
-    """Draws pictures and encodes them: latents [n,4,16,16] and labels, as tensors."""
+def picture_latents(model, rng, labels, look, shrink=1):
+    """Draws pictures, `shrink` times smaller, and encodes them: latents [n,4,16,16] and labels, as tensors."""
     labels = np.sort(labels)
     parts = []
     with torch.no_grad():
         for part in np.array_split(labels, max(1, len(labels) // 250)):
-            parts.append(model.encode(autoencoder.to_model(shapes.draw(rng, part, look))))
+            pictures = autoencoder.to_model(shapes.draw(rng, part, look))
+            parts.append(model.encode(functional.avg_pool2d(pictures, shrink)))
     return torch.cat(parts), torch.as_tensor(labels)
 
 
@@ -115,7 +116,7 @@ WILD_SHARE, WILD_NOISE = 0.1, torch.tensor(0.83)  # wild pictures get at most th
 UNNAMED_SHARE, DROPPED_SHARE = 0.25, 0.12
 
 
-def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start=None, pool=32000):
+def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start=None, pool=32000, shrink=1):
     """Trains one denoiser on a pool of pictures, or fine-tunes the one called `start`.
 
     A base model also sees wild pictures, but only at low noise: there a
@@ -126,11 +127,11 @@ def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start
     coder = load_autoencoder()
     unnamed = int(pool * UNNAMED_SHARE)
     labels = np.concatenate([np.full(unnamed, shapes.UNNAMED), rng.choice(classes, pool - unnamed)])
-    clean, labels = picture_latents(coder, rng, labels, look)
+    clean, labels = picture_latents(coder, rng, labels, look, shrink)
     wild = 0 if start else round(batch * WILD_SHARE)
     if wild:
         wild_labels = rng.choice([shapes.UNNAMED, *classes], pool // 4)
-        wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild")
+        wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild", shrink)
     model = make().to(memory_format=torch.channels_last)
     wild_timesteps = diffusion.timestep(model, diffusion.own_sigma(model, WILD_NOISE))
     if start:
@@ -163,10 +164,10 @@ def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start
     )
 
     def keep(average, step):
-        return save(name, average, steps=step, **facts)
+        return save(name, average.state_dict(), start, steps=step, **facts)
 
     model = optimise(model, loss_of_step, steps, rate, name, spared=("condition.name",), keep=keep)
-    save(name, model, steps=steps, **facts)
+    save(name, model.state_dict(), start, steps=steps, **facts)
 
 
 def train_source(steps=9000):
@@ -196,6 +197,21 @@ def train_flow_oracle(steps=2500):
     train_denoiser("flow_oracle", denoisers.FlowNet, every, "style", steps, 1e-3, seed=42, start="flow_target")
 
 
+def train_sibling(steps=1200):
+    every = shapes.SEEN + shapes.UNSEEN
+    train_denoiser("sibling", denoisers.SourceNet, every, "base", steps, 5e-4, seed=51, start="source")
+
+
+def train_small_source(steps=5000):
+    train_denoiser("small_source", denoisers.SmallNet, shapes.SEEN, "base", steps, 1e-3, seed=61, shrink=2)
+
+
+def train_small_adapted(steps=2000):
+    train_denoiser(
+        "small_adapted", denoisers.SmallNet, shapes.SEEN, "style", steps, 5e-4, seed=62, start="small_source", shrink=2
+    )
+
+
 def train_judge(steps=1500, batch=64, seed=31, pool=8000):
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -208,32 +224,4 @@ def train_judge(steps=1500, batch=64, seed=31, pool=8000):
         return judge.training_loss(model, x, kinds[chosen], styles[chosen])
 
     model = optimise(model, loss_of_step, steps, 2e-3, "judge", decay=0.995)
-    save("judge", model, trained_on="noisy base and styled pictures", steps=steps, batch=batch, seed=seed)
-
-
-TRAINERS = {
-    "autoencoder": train_autoencoder,
-    "source": train_source,
-    "adapted": train_adapted,
-    "target": train_target,
-    "oracle": train_oracle,
-    "flow_target": train_flow_target,
-    "flow_oracle": train_flow_oracle,
-    "judge": train_judge,
-}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=[*TRAINERS, "all"])
-    parser.add_argument("--steps", type=int, help="other number of steps than the usual one")
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    for name, trainer in TRAINERS.items():
-        if arguments.what in (name, "all"):
-            trainer(**({"steps": arguments.steps} if arguments.steps else {}))
-
-
-if __name__ == "__main__":
-    main()
+    save("judge", model.state_dict(), trained_on="noisy base and styled pictures", steps=steps, batch=batch, seed=seed)
