@@ -1,6 +1,8 @@
 # make demo      the picture: what a style fine-tune of an old model does on a new one
 # make test      all tests (REQUIRE_COMFYUI=1: fail, not skip, where there is no ComfyUI)
 # make bench     what the pack costs
+# make proof     how much transfers: the lab's experiments, tables and figures in docs/proof (an hour on two cores)
+# make lab       train the lab's networks anew (hours; the weights are in the repository)
 # make host      look for ComfyUI, install it with comfy-cli where it is missing
 # make pictures  the wiring pictures of the help pages (needs ComfyUI and Chromium)
 # make lint      ruff
@@ -16,7 +18,7 @@ REQUIREMENTS = $(wildcard $(COMFYUI_PATH)/requirements.txt)
 # The threads of PyTorch and the lab's small models get in each other's way on few cores.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test bench pictures host lint setup
+.PHONY: demo test bench proof lab pictures host lint setup
 
 demo: setup
 	@$(PYTHON) -m lab.demo
@@ -32,6 +34,13 @@ bench: setup
 
 pictures: setup
 	$(ONE_THREAD) $(PYTHON) -m docs.wiring
+
+proof: setup
+	$(ONE_THREAD) $(PYTHON) -m lab.proof
+	$(ONE_THREAD) $(PYTHON) -m lab.proof.gallery
+
+lab: setup
+	$(PYTHON) -m lab.retrain
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 
 from lab import denoisers, shapes
-from lab.evaluate import Scores, table, with_closures
 from lab.family import CFG, STEPS, Family
+from lab.measures import Scores, table, with_closures
 
 HERE = Path(__file__).parent
 NODES = host_nodes.NODE_CLASS_MAPPINGS

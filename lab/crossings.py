@@ -49,13 +49,18 @@ def levels(net) -> NoiseLevels:
     return NoiseLevels(False, diffusion.SIGMAS[0].item(), diffusion.SIGMAS[-1].item())
 
 
-def fitted_bridge(coder, source, target) -> LinearBridge:
-    """Return the bridge between the latents of two networks, fitted to some pictures as a user would."""
+def bridge_latents(coder, source, target) -> list[tuple[Tensor, Tensor]]:
+    """Return the latents of some pictures in the spaces of two networks: what a bridge is fitted to."""
     drawn = [shapes.draw(np.random.default_rng(77), np.resize(shapes.SEEN, FITTED_PICTURES), k) for k in shapes.LOOKS]
     latents = coder.encode(autoencoder.to_model(np.concatenate(drawn))).detach()
     spaces = [lifted.lift(latents) if net.channels == lifted.CHANNELS else latents for net in (source, target)]
+    return list(zip(*spaces, strict=True))
+
+
+def fitted_bridge(coder, source, target) -> LinearBridge:
+    """Return the bridge between the latents of two networks, fitted to some pictures as a user would."""
     shape = [LatentShape(net.channels, autoencoder.FACTOR) for net in (source, target)]
-    return fit_bridge(list(zip(*spaces, strict=True)), *shape).bridge
+    return fit_bridge(bridge_latents(coder, source, target), *shape).bridge
 
 
 def crossing_between(coder, source, adapted, target, batch: int, seed: int, same_detail: bool = False) -> Crossing:

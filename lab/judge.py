@@ -148,6 +148,13 @@ def flat_noise(pictures):
     return ((_laplacian(pictures) * flat).sum() / flat.sum().clamp(min=1)).item() * 500
 
 
+def diversity(judge, pictures, labels):
+    """Mean spread of the judge's features among pictures of one class."""
+    features, labels = _in_parts(judge.features, pictures), torch.as_tensor(labels)
+    spreads = [features[labels == k].std(0).mean() for k in labels.unique()]
+    return torch.stack(spreads).mean().item()
+
+
 def gap_closure(target, method, oracle):
     """Share of the way from the target's distance down to the oracle's distance that the method goes."""
     return (target - method) / (target - oracle)

@@ -22,8 +22,8 @@ from sampling.noise_levels import NoiseLevels, mix, noise_to_signal, sigma_at
 
 from . import denoisers, diffusion
 from .crossings import CROSSINGS, crossing_between
-from .evaluate import GROUPS, Scores, table, with_closures
 from .family import CFG, STEPS, Family
+from .measures import GROUPS, Scores, table, with_closures
 
 RESULTS = pathlib.Path(__file__).parent / "states.md"
 WAYS = ("own split", "same detail", "companion", "last mixed")
