@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lab import autoencoder, shapes
 
-from .experiments import SMALL, delta_methods, strong
+from .methods import SMALL, delta_methods, strong
 from .results import FOLDER
 from .runs import Runs, chained, option
 
