@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab import diffusion, judge, lifted, shapes, storage
+from lab import adapters, autoencoder, diffusion, judge, lifted, shapes, storage
 from lab.family import Family
 
 LABELS = np.repeat(shapes.SEEN, 4)
@@ -77,3 +77,37 @@ def test_a_flow_network_that_knows_the_answer_is_sampled_to_it():
 
 def test_the_weights_stay_small():
     assert sum(file.stat().st_size for file in storage.WEIGHTS.iterdir()) <= 16_000_000
+
+
+def test_a_fine_tune_is_kept_as_its_difference(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "WEIGHTS", tmp_path)
+    base = {"layer.weight": torch.randn(8, 4, 3, 3), "layer.bias": torch.randn(8)}
+    tuned = {key: value + 0.01 * torch.randn_like(value) for key, value in base.items()}
+    storage.save("base", base)
+    storage.save("tuned", tuned, start="base")
+    kept, begun = storage.stored("tuned"), storage.stored("base")
+    for key, value in tuned.items():
+        assert (kept[key] - value).norm() < 0.02 * (value - begun[key]).norm()
+
+
+def test_a_lora_is_kept_as_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "WEIGHTS", tmp_path)
+    net = torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3), torch.nn.Conv2d(8, 2, 1))
+    storage.save("base", net.state_dict())
+    net.load_state_dict(storage.stored("base"))
+    tuned = adapters.add_low_rank(net, rank=2)
+    for layer in tuned:
+        torch.nn.init.normal_(layer.parametrizations.weight[0].up)
+    storage.save("lora", adapters.low_rank_state(tuned), low_rank_on="base")
+    kept = storage.stored("lora")
+    for k, layer in enumerate(tuned):
+        torch.testing.assert_close(kept[f"{k}.weight"], layer.weight, atol=0.02, rtol=0.01)
+
+
+@pytest.mark.parametrize("look", ["base", "style"])
+def test_a_silhouette_is_the_shape(look):
+    drawn = shapes.draw(np.random.default_rng(1), [0, 1, 3, 5], look)
+    pictures = autoencoder.to_model(drawn)
+    found = adapters.silhouette(pictures)
+    assert adapters.overlap(pictures, found) == 1
+    assert all(0.05 < share < 0.5 for share in found.mean((1, 2, 3)).tolist())
