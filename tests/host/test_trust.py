@@ -19,6 +19,7 @@ from .tiny import (
     option,
     pair,
     relative_error,
+    shown,
 )
 
 
@@ -53,6 +54,14 @@ def test_what_a_mask_keeps_is_kept(base, adapted, target):
     image = image_latent(9, noise_mask=mask)
     found = advanced_sampler(target, trusting(pair(base, adapted)), latent_image=image)["samples"]
     assert torch.equal(found[..., :4], host_advanced(target, latent_image=image)["samples"][..., :4])
+
+    def kept_part_seen(delta):
+        seen = []
+        noted = shown(target, lambda args: seen.append(args["input"][..., :4].clone()))
+        advanced_sampler(noted, delta, latent_image=image)
+        return torch.stack(seen)
+
+    assert torch.equal(kept_part_seen(trusting(pair(base, adapted))), kept_part_seen(()))
     none = advanced_sampler(target, trusting(pair(base, base)), latent_image=image)["samples"]
     assert torch.equal(none, host_advanced(target, latent_image=image)["samples"])
 
