@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Patch
 
 from lab.measures import table
 
@@ -14,6 +15,7 @@ from .results import FOLDER, known
 
 GAPS = ("seen_gap", "colour_gap", "noise_gap", "unseen_gap")
 ENDS = ("target", "oracle")
+WIDTH = 0.09  # of a bar, where crossings are 1 apart
 COLUMNS = {
     "model_calls": "calls", "seen_gap": "judge", "colour_gap": "colour", "noise_gap": "noise", "class": "class",
     "style": "style", "diversity": "diversity", "unseen_gap": "judge, unseen", "unseen_colour_gap": "colour, unseen",
@@ -53,20 +55,23 @@ def closures(records: list[dict]) -> None:
     methods = [m for m in methods if not m.startswith("re-noised")]
     figure, axes = plt.subplots(2, 2, figsize=(15, 9), layout="constrained", sharey=True)
     for axis, gap in zip(axes.flat, GAPS, strict=True):
-        for k, method in enumerate(methods):
-            by_crossing = {r["crossing"]: r for r in chosen if r["method"] == method and gap in r}
-            places = [n + 0.8 * (k / len(methods) - 0.5) for n, c in enumerate(crossings) if c in by_crossing]
-            found = [by_crossing[c] for c in crossings if c in by_crossing]
-            axis.bar(
-                places, [r[gap] for r in found], 0.8 / len(methods), yerr=[r["spread"][gap] for r in found],
-                label=method, color=f"C{k % 10}", hatch="//" if k >= 10 else None, error_kw={"elinewidth": 0.8},
-            )  # fmt: skip
+        by_crossing = {c: [r for r in chosen if r["crossing"] == c and gap in r] for c in crossings}
+        for n, crossing in enumerate(crossings):
+            found = [r for method in methods for r in by_crossing[crossing] if r["method"] == method]
+            for k, record in enumerate(found):
+                colour = methods.index(record["method"])
+                axis.bar(
+                    n + WIDTH * (k - (len(found) - 1) / 2), record[gap], WIDTH, yerr=record["spread"][gap],
+                    color=f"C{colour % 10}", hatch="//" if colour >= 10 else None, error_kw={"elinewidth": 0.8},
+                )  # fmt: skip
         axis.set_title(gap.replace("_", " "))
-        axis.set_xticks(range(len(crossings)), [c.replace(" -> ", "\n-> ") for c in crossings], fontsize=8)
+        axis.set_xticks(
+            range(len(crossings)), [c.replace(", ", ",\n").replace(" -> ", "\n-> ") for c in crossings], fontsize=8
+        )
         axis.axhline(1, color="gray", linewidth=0.8, linestyle=":")
         axis.set_ylim(-0.3, 1.15)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
+    handles = [Patch(facecolor=f"C{k % 10}", hatch="//" if k >= 10 else None) for k in range(len(methods))]
+    figure.legend(handles, methods, loc="outside lower center", ncols=6, fontsize=8)
     figure.suptitle("How much of the gap between target and oracle is closed: full fine-tune of a style")
     figure.savefig(FOLDER / "closures.png", dpi=100)
     plt.close(figure)
