@@ -19,6 +19,8 @@ OF_UNSEEN = {
     "closure judge": "unseen_gap", "closure colour": "unseen_colour_gap", "closure detail": "unseen_noise_gap",
     "style": "unseen_style", "class": "unseen_class",
 }  # fmt: skip
+# Every record has these; None where an experiment has no such number.
+GAPS = ("seen_gap", "unseen_gap", "colour_gap", "noise_gap")
 OF_COLOURS = ("closure colour", "closure detail")
 
 
@@ -68,7 +70,7 @@ def records(runs, crossing, adaptation, roles, methods: Methods, seeds, samples,
     return [
         {
             "crossing": crossing, "adaptation": adaptation, "method": name, "sampler": sampler,
-            "model_calls": calls[name],
+            "model_calls": calls[name], **dict.fromkeys(GAPS),
             **{score: round(float(np.mean(values)), 4) for score, values in scores_of.items()},
             "seeds": list(seeds),
             "spread": {score: round(float(np.std(values)), 4) for score, values in scores_of.items()},

@@ -41,7 +41,7 @@ def tables(records: list[dict]) -> str:
             rows[name] = {
                 title: shown(record[key], record["spread"].get(key, 0) if len(record["seeds"]) > 1 else 0)
                 for key, title in COLUMNS.items()
-                if key in record
+                if record.get(key) is not None
             }
         lines += [f"## {adaptation}: {crossing}", "", *table(rows), ""]
     return "\n".join(lines)
@@ -55,7 +55,7 @@ def closures(records: list[dict]) -> None:
     methods = [m for m in methods if not m.startswith("re-noised")]
     figure, axes = plt.subplots(2, 2, figsize=(15, 9), layout="constrained", sharey=True)
     for axis, gap in zip(axes.flat, GAPS, strict=True):
-        by_crossing = {c: [r for r in chosen if r["crossing"] == c and gap in r] for c in crossings}
+        by_crossing = {c: [r for r in chosen if r["crossing"] == c and r[gap] is not None] for c in crossings}
         for n, crossing in enumerate(crossings):
             found = [r for method in methods for r in by_crossing[crossing] if r["method"] == method]
             for k, record in enumerate(found):
