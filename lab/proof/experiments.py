@@ -46,13 +46,12 @@ def fine_tune(crossing: str, runs: Runs) -> list[dict]:
         for denoise in (0.3, 0.5, 0.7) if crossing == FIRST else (0.3,):
             # A delta evaluates three models a step: half as many more steps in each of two.
             yield f"img2img {denoise}, equal calls", refined(runs, roles, labels, seed, STEPS * 3 // 2, denoise)
+            yield f"img2img {denoise}, equal steps", refined(runs, roles, labels, seed, STEPS, denoise)
         if crossing == SMALL:
             for strength in (1.25, 1.5):
                 delta = strong(changes[PLAIN](runs.pair(roles.source, roles.adapted, labels)), strength)
                 yield f"delta, strength {strength}", runs.sample(roles.target, labels, seed, delta)
         if crossing == FIRST:
-            for denoise in (0.3, 0.5, 0.7):
-                yield f"img2img {denoise}, equal steps", refined(runs, roles, labels, seed, STEPS, denoise)
             yield "adapted alone", runs.sample(roles.adapted, labels, seed)
             for step in (8, 14):
                 yield f"re-noised at step {step}", renoised(runs, roles, labels, seed, step)
