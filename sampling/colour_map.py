@@ -17,7 +17,8 @@ def colour_map(seen: Tensor, delta: Tensor, prediction: Tensor) -> Tensor:
     channels = x.shape[-1] - 1
     ridge = torch.full((channels + 1,), RIDGE * x.shape[1], dtype=x.dtype, device=x.device)
     ridge[-1] = 0  # the constant is not held back
-    weights = torch.linalg.solve(x.mT @ x + ridge.diag(), x.mT @ y)
+    # Without the check for singular matrices, for which a GPU would have to wait.
+    weights = torch.linalg.solve_ex(x.mT @ x + ridge.diag(), x.mT @ y).result
     return (_pixels(prediction) @ weights).mT.reshape(prediction.shape).to(prediction.dtype)
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .bridges import Affine, polar
-from .colour_map import with_detail
 from .noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
 
 
@@ -116,11 +115,10 @@ class Crossing:
         """Return what the target predicts beyond `source`, in the target's latents."""
         return self.delta(self.in_source(clean), source)
 
-    def with_detail(self, delta: Tensor, source: Tensor, clean: Tensor) -> Tensor:
-        """Return `delta` with the detail that the source's resolution cannot hold; `clean` is the target's."""
-        if self.maps is None or self.maps.coarse is None:
-            return delta
-        return with_detail(delta, self.disagreement(clean, source), clean, self.maps.coarse)
+    @property
+    def coarse(self) -> Callable[[Tensor], Tensor] | None:
+        """What the source's resolution leaves of a latent of the target's, None where that is all of it."""
+        return None if self.maps is None else self.maps.coarse
 
     @cached_property
     def _known(self) -> tuple[float, float]:

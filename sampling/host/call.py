@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import Tensor
 
+from ..colour_map import with_detail
 from ..delta import add_delta
 from ..noise_levels import signal_of
 from ..trace import Entry, sizes
@@ -41,7 +42,9 @@ class Call:
                 self.x = self.x - signal_of(before, sigma, opened.crossing.levels)
         # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
         self.level = sigma.flatten()[0].item() if any(opened.applied.needs_sigma for opened in deltas) else None
+        # At `x`, shared by the deltas, and those of adapted models that saw a delta of their own in it.
         self.predictions: dict[OpenBranch, Parts] = {}
+        self.apart: dict[OpenDelta, Parts] = {}
         self.parts: dict[OpenDelta, Parts] = {}
         self.evaluated: set[OpenDelta] = set()
         self.entries: dict[OpenDelta, Entry] = {}
@@ -65,6 +68,11 @@ class Call:
                 self.entries[opened] = opened.applied.trace.record(self.sigma, added, prediction, evaluated)
         return result
 
+    def by_role(self) -> dict[str, Tensor]:
+        """Return what each branch has predicted in this call."""
+        found = {branch.role: prediction for branch, (prediction, *_) in self.predictions.items()}
+        return found | {opened.adapted.role: prediction for opened, (prediction, *_) in self.apart.items()}
+
     def added(self) -> Added:
         entries = [self.entries.get(opened) for opened in self.deltas]
         return [
@@ -80,9 +88,13 @@ class Call:
         source = self._prediction(opened, opened.source, own[0])
         trust, found = opened.applied.delta.trust, []
         for a, s, clean in zip(adapted, source, own, strict=False):
-            delta = crossing.with_detail(crossing.delta(a, s), s, clean)
+            delta = crossing.delta(a, s)
+            if crossing.coarse or trust is not None:
+                disagreement = crossing.disagreement(clean, s)
+            if crossing.coarse:
+                delta = with_detail(delta, disagreement, clean, crossing.coarse)
             if trust is not None:
-                delta = trusted(delta, crossing.disagreement(clean, s), clean, trust)
+                delta = trusted(delta, disagreement, clean, trust)
             found.append(delta)
         return tuple(found)
 
@@ -93,7 +105,8 @@ class Call:
         if opened.has_trust and before is not None:
             x = self.x + signal_of(before, self.sigma, crossing.levels)
             seen = crossing.seen_by(opened.adapted.levels, x, self.sigma, own[0] + before)
-            return opened.adapted.predict(*seen, self.with_uncond)
+            adapted = self.apart[opened] = opened.adapted.predict(*seen, self.with_uncond)
+            return adapted
         missing = [branch for branch in opened.branches if branch not in self.predictions]
         if len(missing) == 2 and go_together(*missing):
             seen = crossing.seen_by(missing[0].levels, self.x, self.sigma, own[0])

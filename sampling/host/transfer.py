@@ -102,9 +102,8 @@ class _Run:
             target = executor(call.x, timestep, model_options, seed, **kwargs)
         denoised = call.add_deltas(target, target, 0)
         if not torch.isfinite(denoised).all():
-            by_role = {branch.role: prediction for branch, (prediction, *_) in call.predictions.items()}
             sigma = timestep.flatten()[0].item()
-            require_finite({"target": target, **by_role}, denoised, sigma, self.started_with.sigmas)
+            require_finite({"target": target, **call.by_role()}, denoised, sigma, self.started_with.sigmas)
         if self.show is not None:
             # The check above has waited for the device already.
             self.show(call.added())
