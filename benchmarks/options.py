@@ -16,15 +16,14 @@ from pathlib import Path
 
 import matplotlib
 
-from lab.host import LAB, REPOSITORY, load_host
+# Loads the host.
+from lab.proof.runs import NODES, option
 
-load_host(REPOSITORY, LAB)
 matplotlib.use("Agg")
 
 import comfy.patcher_extension
 import comfyui_version
 import matplotlib.pyplot as plt
-import nodes as host_nodes
 import numpy as np
 import torch
 
@@ -33,15 +32,7 @@ from lab.family import CFG, STEPS, Family
 from lab.measures import Scores, table, with_closures
 
 HERE = Path(__file__).parent
-NODES = host_nodes.NODE_CLASS_MAPPINGS
 FULL, HALF, TARGET, ORACLE = "full method", "half the resolution", "target", "oracle"
-
-
-def option(node: str, **settings) -> Callable:
-    """Return the change of a DELTA that an option node makes."""
-    schema = NODES[node].GET_SCHEMA()
-    defaults = {each.id: each.options[0] if hasattr(each, "options") else each.default for each in schema.inputs[1:]}
-    return lambda delta: NODES[node].execute(delta=delta, **{**defaults, **settings}).result[0]
 
 
 def variants() -> dict[str, tuple[float, Callable]]:

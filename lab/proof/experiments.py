@@ -28,7 +28,7 @@ from .methods import (
     strong,
 )
 from .records import Methods, records
-from .runs import Runs, late_sigmas, merged
+from .runs import Runs, merged
 from .sweeps import sampler_sweep, steps_sweep, sweep
 
 
@@ -100,12 +100,8 @@ def control(runs: Runs) -> list[dict]:
         delta = runs.pair("source", "source_control", labels, wanted=hint)
         for name, change in delta_methods(runs, FIRST).items():
             yield name, runs.sample("target", labels, seed, change(delta))
-        first = runs.sample("source_control", labels, seed, wanted=hint, steps=STEPS * 3 // 2)
-        start = runs.latents("target", runs.pictures("source", first))
-        sigmas = late_sigmas(runs.net("target"), STEPS * 3 // 2, 0.5)
-        second = runs.sample("target", labels, seed + 100, start=start, sigmas=sigmas)
-        second.calls += first.calls
-        yield "img2img 0.5, equal calls", second
+        img2img = refined(runs, roles, labels, seed, STEPS * 3 // 2, 0.5, wanted=hint)
+        yield "img2img 0.5, equal calls", img2img
 
     methods = Methods(made, look="base", extra=overlap, goal="overlap", colours=False)
     return records(runs, FIRST, "spatial control", roles, methods, SEEDS, SAMPLES)
@@ -170,10 +166,9 @@ def few_steps(runs: Runs, steps: int = 4) -> list[dict]:
         yield "source, four steps", runs.sample("source", labels, seed, steps=steps)
         for sampler in ("euler", "lcm"):
             delta = runs.pair("source", "source_few_steps", labels, cfg=1.0)
-            made = runs.sample("target", labels, seed, delta, steps=steps, sampler=sampler)
-            yield f"delta, {sampler}", made
-            alone = runs.sample("source_few_steps", labels, seed, steps=steps, sampler=sampler)
-            yield f"adapted alone, {sampler}", alone
+            how = {"steps": steps, "sampler": sampler}
+            yield f"delta, {sampler}", runs.sample("target", labels, seed, delta, **how)
+            yield f"adapted alone, {sampler}", runs.sample("source_few_steps", labels, seed, **how)
 
     methods = Methods(made, look="base", colours=False)
     return records(runs, FIRST, "few-step distillation", roles, methods, SEEDS[:1], SAMPLES)

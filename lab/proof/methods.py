@@ -1,16 +1,16 @@
 """The crossings by role, and the methods that are compared on them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from torch import Tensor
 from torch.nn import functional
 
 from lab import shapes
-from lab.crossings import CROSSINGS
+from lab.crossings import CROSSINGS, Roles
 from lab.denoisers import SmallNet
 from lab.family import STEPS
 
-from .runs import Runs, chained, late_sigmas, option, over_a_bridge
+from .runs import Made, Runs, chained, late_sigmas, option, over_a_bridge
 
 SEEDS = (5, 6, 7)
 SAMPLES = 24
@@ -20,18 +20,7 @@ SIBLING = "eps -> eps, one architecture"
 PLAIN, TRUST, SAME_DETAIL = "delta", "delta, trust", "delta, same detail"
 
 
-@dataclass(frozen=True)
-class Roles:
-    """The networks of a crossing by name, and the classes it is measured on."""
-
-    source: str
-    adapted: str
-    target: str
-    oracle: str
-    groups: tuple = (shapes.SEEN, shapes.UNSEEN)
-
-
-ROLES = {name: Roles(r.source, r.adapted, r.target, r.oracle, r.groups) for name, r in CROSSINGS.items()} | {
+ROLES = CROSSINGS | {
     SMALL: Roles("small_source", "small_adapted", "target", "oracle"),
     # No sibling was fine-tuned on the style; the adapted model is of the same architecture.
     SIBLING: Roles("source", "adapted", "sibling", "adapted", (shapes.SEEN,)),
@@ -59,24 +48,26 @@ def delta_methods(runs: Runs, crossing: str) -> dict[str, Callable]:
     return methods
 
 
-def refined(runs: Runs, roles: Roles, labels, seed: int, steps: int, denoise: float):
-    """Return the adapted model's pictures redone by the target: img2img with `steps` steps in each model."""
+def refined(runs: Runs, roles: Roles, labels, seed: int, steps: int, denoise: float, wanted: Tensor | None = None):
+    """Return the adapted model's pictures redone by the target: img2img with `steps` steps in each model.
+
+    `wanted` are maps for an adapted model with a control.
+    """
     size = 8 if isinstance(runs.net(roles.adapted), SmallNet) else 16
-    first = runs.sample(roles.adapted, labels, seed, steps=steps, size=size)
-    pictures = functional.interpolate(runs.pictures(roles.adapted, first), size=64, mode="bilinear")
-    start = runs.latents(roles.target, pictures)
-    sigmas = late_sigmas(runs.net(roles.target), steps, denoise)
-    second = runs.sample(roles.target, labels, seed + 100, start=start, sigmas=sigmas)
-    second.calls += first.calls
-    return second
+    first = runs.sample(roles.adapted, labels, seed, steps=steps, size=size, wanted=wanted)
+    return redone(runs, roles, first, labels, seed + 100, late_sigmas(runs.net(roles.target), steps, denoise))
 
 
 def renoised(runs: Runs, roles: Roles, labels, seed: int, first_step: int):
     """Return the adapted model's pictures with the run's own noise put back, denoised by the target's last steps."""
     first = runs.sample(roles.adapted, labels, seed)
-    start = runs.latents(roles.target, runs.pictures(roles.adapted, first))
-    sigmas = late_sigmas(runs.net(roles.target), STEPS, 1.0)[first_step:]
-    second = runs.sample(roles.target, labels, seed, start=start, sigmas=sigmas)
+    return redone(runs, roles, first, labels, seed, late_sigmas(runs.net(roles.target), STEPS, 1.0)[first_step:])
+
+
+def redone(runs: Runs, roles: Roles, first: Made, labels, seed: int, sigmas: Tensor) -> Made:
+    """Return what the target makes of the adapted model's run `first` from the first of `sigmas`; calls add up."""
+    pictures = functional.interpolate(runs.pictures(roles.adapted, first), size=64, mode="bilinear")
+    second = runs.sample(roles.target, labels, seed, start=runs.latents(roles.target, pictures), sigmas=sigmas)
     second.calls += first.calls
     return second
 

@@ -26,6 +26,15 @@ class Prompt:
                 return [number, 0]
         return self.add("LabModel", name=name)
 
+    def roles(self, **models):
+        """Return the inputs of roles (role -> name of a model) with the prompts of all."""
+        parts = {"positive": self.positive, "negative": self.negative}
+        return {
+            f"{role}_{part}": link
+            for role, model in models.items()
+            for part, link in {"model": self.model(model), **parts}.items()
+        }
+
     def sampling(self, **changed):
         return {
             "seed": 3, "steps": 4, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
@@ -37,23 +46,11 @@ class Prompt:
         return self.add("KSampler", model=self.model(model), **conds, **self.sampling(**changed))
 
     def delta_ksampler(self, source, adapted, target, strength=1.0, node="DeltaKSampler", **changed):
-        roles = {}
-        for role, model in (("source", source), ("adapted", adapted), ("target", target)):
-            roles |= {
-                f"{role}_model": self.model(model),
-                f"{role}_positive": self.positive,
-                f"{role}_negative": self.negative,
-            }
+        roles = self.roles(source=source, adapted=adapted, target=target)
         return self.add(node, **roles, delta_strength=strength, **self.sampling(**changed))
 
     def delta_pair(self, source="source", adapted="adapted", **changed):
-        roles = {}
-        for role, model in (("source", source), ("adapted", adapted)):
-            roles |= {
-                f"{role}_model": self.model(model),
-                f"{role}_positive": self.positive,
-                f"{role}_negative": self.negative,
-            }
+        roles = self.roles(source=source, adapted=adapted)
         return self.add("DeltaPair", **roles, **{"cfg": 2.0, "strength": 1.0, **changed})
 
     def delta_ksampler_advanced(self, target, delta, **changed):
