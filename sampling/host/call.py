@@ -33,15 +33,16 @@ class Call:
         self, deltas: Sequence[OpenDelta], x: Tensor, sigma: Tensor, with_uncond: bool, mask: Tensor | None = None
     ):
         self.deltas, self.sigma, self.with_uncond = deltas, sigma, with_uncond
+        # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
+        self.level = sigma.flatten()[0].item() if any(opened.applied.needs_sigma for opened in deltas) else None
         self.x = x
         for opened in deltas:
             before = opened.applied.last_added
-            if opened.has_trust and before is not None:
+            # Behind its window a delta is part of the picture.
+            if opened.has_trust and before is not None and opened.applied.strength(self.level) != 0:
                 # Where an inpainting mask keeps the picture, nothing was added.
                 before = before if mask is None else before * mask.to(before)
                 self.x = self.x - signal_of(before, sigma, opened.crossing.levels)
-        # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
-        self.level = sigma.flatten()[0].item() if any(opened.applied.needs_sigma for opened in deltas) else None
         # At `x`, shared by the deltas, and those of adapted models that saw a delta of their own in it.
         self.predictions: dict[OpenBranch, Parts] = {}
         self.apart: dict[OpenDelta, Parts] = {}

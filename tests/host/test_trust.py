@@ -66,6 +66,14 @@ def test_what_a_mask_keeps_is_kept(base, adapted, target):
     assert torch.equal(none, host_advanced(target, latent_image=image)["samples"])
 
 
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral"])
+def test_behind_its_window_a_delta_is_part_of_the_picture(base, adapted, sampler):
+    """With the source as target both ways sample the adapted model in the window, and the target from there."""
+    delta = option("DeltaSchedule", pair(base, adapted), end_percent=0.5)
+    found = advanced_sampler(base, trusting(delta), sampler, steps=8)["samples"]
+    assert relative_error(found, advanced_sampler(base, delta, sampler, steps=8)["samples"]) < 1e-4
+
+
 def test_several_deltas_with_and_without_trust_run_together(base, adapted, target):
     deltas = combine(trusting(pair(base, adapted, 0.5)), pair(base, adapted, 0.5))
     found = advanced_sampler(target, option("DeltaReuse", deltas, every=2), "heun")["samples"]
