@@ -16,10 +16,11 @@ from torch import Tensor
 from ..delta import Branch
 from ..noise_levels import NoiseLevels
 from .checks import explained
-from .hooks import own_weights, with_own_hooks
+from .hooks import with_own_schedules
 from .latent_spaces import noise_levels
+from .lending import lent
 from .run_input import RunInput
-from .weights import lent, needs_own_weights
+from .weights import OwnWeights
 
 KEY = "delta_sampling"
 
@@ -33,6 +34,7 @@ class OpenBranch:
     patcher: ModelPatcher
     owner: ModelPatcher
     levels: NoiseLevels = field(init=False)
+    weights: OwnWeights = field(init=False)
     guider: comfy.samplers.CFGGuider = field(init=False)
     model_options: dict = field(init=False)
     seed: int | None = field(init=False)
@@ -41,7 +43,7 @@ class OpenBranch:
         self.patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _already_loaded)
         self.levels = noise_levels(self.patcher, self.role)
         self.guider = comfy.samplers.CFGGuider(self.patcher)
-        self.guider.set_conds(*with_own_hooks(self.branch.positive, self.branch.negative))
+        self.guider.set_conds(*with_own_schedules(self.branch.positive, self.branch.negative))
         self.guider.set_cfg(self.branch.cfg)
 
     def models(self) -> list[ModelPatcher]:
@@ -52,25 +54,21 @@ class OpenBranch:
 
     def open(self, run: RunInput, then: Callable[[], Any]) -> Any:
         """Return `then()`, called while this branch is open. The module has to be loaded."""
-        hooked = self.patcher is not self.owner and needs_own_weights(self.patcher, self.owner)
-        if hooked:
-            weights = own_weights(self.patcher, self.owner)
-            self.guider.set_conds(*with_own_hooks(self.branch.positive, self.branch.negative, first=weights))
+        self.weights = OwnWeights(self.patcher, self.owner)
         result = None
 
         def prepared(model_options):
             nonlocal result
             self.model_options = model_options
             self.seed = run.seed
-            if hooked:
-                # With one hook group the host would compute the weights anew at every call.
-                self.patcher.set_hook_mode(comfy.hooks.EnumHookMode.MaxSpeed)
+            # Hooks leave the module with their branch. The host would compute a lone one's weights anew at every call.
+            self.patcher.set_hook_mode(comfy.hooks.EnumHookMode.MaxSpeed)
             preparing.close()
             result = then()
 
         with ExitStack() as preparing:
             preparing.enter_context(explained(self.role, self.guider))
-            preparing.enter_context(lent(self.patcher, self.owner))
+            preparing.enter_context(lent(self.weights))
             self.guider.sample(
                 run.noise,
                 run.latent_image,
@@ -99,7 +97,7 @@ class OpenBranch:
                 options.copy(), keep_uncond, disable_cfg1_optimization=True
             )
         device = self.patcher.load_device
-        with explained(self.role, self.guider), lent(self.patcher, self.owner):
+        with explained(self.role, self.guider), lent(self.weights):
             denoised = self.guider(x.to(device), sigma.to(device), model_options=options, seed=self.seed)
         return tuple(part.to(x.device) for part in (denoised, *uncond))
 

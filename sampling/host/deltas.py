@@ -12,8 +12,8 @@ from ..crossing import Crossing
 from ..delta import Branch, Delta, DeltaInRun, role_names
 from .branches import OpenBranch
 from .crossings import open_crossing, placed, view_of
+from .lending import assign_owners
 from .run_input import RunInput
-from .weights import assign_owners
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def open_deltas(target: ModelPatcher, deltas: Sequence[Delta], run: RunInput) ->
                 seen = branch if crossings[view].maps is None else placed(branch, target, run)
                 branches.setdefault(keys[-1], (role, seen))
         parts.append((delta, crossings[view], *keys))
-    patchers = assign_owners(target, [branch.model for _, branch in branches.values()])
+    patchers = assign_owners(target, list(branches.values()))
     opened = {key: OpenBranch(*branch, *pair) for (key, branch), pair in zip(branches.items(), patchers, strict=True)}
     opened[None] = None
     sigma_of = target.get_model_object("model_sampling").percent_to_sigma

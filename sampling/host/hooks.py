@@ -1,54 +1,39 @@
-"""Hooks on a branch's conditioning: its own copies of the user's, and the one that gives it its weights."""
+"""The schedules of hooks on a branch's conditioning."""
+
+import copy
 
 import comfy.hooks
-from comfy.model_patcher import ModelPatcher
 
 
-def own_weights(patcher: ModelPatcher, owner: ModelPatcher) -> comfy.hooks.HookGroup:
-    """Return a hook that gives a loaded module the weights of `patcher` in place of its owner's.
+def with_own_schedules(*conditionings: list) -> list[list]:
+    """Return `conditionings` with copies of their scheduled hooks, whose schedules are copies too.
 
-    The hook computes each weight from the unpatched one and drops the owner's, so that the result
-    is the same, rounding included, as if `patcher` had been loaded on its own.
+    A scheduled hook remembers the step it is at. Were it shared with another branch, that branch would
+    move it on unseen. Hooks without a schedule remember nothing and stay as they are.
     """
-    keys = patcher.patches.keys() | owner.patches.keys()
-    recipes = patcher.get_key_patches()
-    hook = _ReplaceWeights()
-    hook.weights = {key: recipes[key] for key in keys}
-    hook.need_weight_init = False
-    group = comfy.hooks.HookGroup()
-    group.add(hook)
-    return group
+    groups, schedules = {}, {}
 
+    def own(hook: comfy.hooks.Hook) -> comfy.hooks.Hook:
+        schedule = hook.hook_keyframe
+        if schedule.is_empty():
+            return hook
+        # In all but its schedule the copy is the hook itself: not every hook of other packs survives its own clone().
+        changed = copy.copy(hook)
+        changed.hook_keyframe = schedules.setdefault(schedule, schedule.clone())
+        return changed
 
-class _ReplaceWeights(comfy.hooks.WeightHook):
-    """A weight hook that replaces weights where the host's adds to them."""
-
-    def add_hook_patches(self, model, model_options, target_dict, registered):
-        model.add_hook_patches(hook=self, patches=self.weights, strength_patch=1.0, strength_model=0.0)
-        registered.add(self)
-        return True
-
-
-def with_own_hooks(*conditionings: list, first: comfy.hooks.HookGroup | None = None) -> list[list]:
-    """Return `conditionings` with copies of their hooks, and `first` before them where it is given.
-
-    A scheduled hook remembers the step it is at. Were it shared with another branch, that branch
-    would move it on unseen. Weights that replace come before weights that add to them.
-    """
-    groups, schedules = {None: first}, {}
-
-    def own(group):
+    def own_group(group: comfy.hooks.HookGroup) -> comfy.hooks.HookGroup:
         if group not in groups:
-            copies = comfy.hooks.HookGroup()
-            for hook in group.hooks:
-                copy = hook.clone()
-                copy.hook_keyframe = schedules.setdefault(hook.hook_keyframe, hook.hook_keyframe.clone())
-                copies.add(copy)
-            groups[group] = comfy.hooks.HookGroup.combine_all_hooks([first, copies])
+            changed = [own(hook) for hook in group.hooks]
+            groups[group] = group
+            if any(new is not old for new, old in zip(changed, group.hooks, strict=True)):
+                groups[group] = comfy.hooks.HookGroup()
+                for hook in changed:
+                    groups[group].add(hook)
         return groups[group]
 
-    def with_own(options):
-        group = own(options.get("hooks"))
-        return options if group is None else {**options, "hooks": group}
+    def with_own(options: dict) -> dict:
+        group = options.get("hooks")
+        return options if group is None else {**options, "hooks": own_group(group)}
 
     return [[[embedding, with_own(options)] for embedding, options in given] for given in conditionings]

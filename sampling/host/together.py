@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .branches import OpenBranch
 from .checks import explained
-from .weights import lent
+from .lending import lent
 
 # What a model can carry that wants to see one branch's guidance as a whole.
 OWN_GUIDANCE = ("sampler_pre_cfg_function", "sampler_calc_cond_batch_function")
@@ -35,7 +35,7 @@ def predict_together(
     for branch in (source, adapted):
         guided = with_uncond or not math.isclose(branch.guider.cfg, 1.0) or options.get("disable_cfg1_optimization")
         conds += [branch.guider.conds["positive"], branch.guider.conds.get("negative") if guided else None]
-    with explained(source.role, source.guider), lent(source.patcher, source.owner):
+    with explained(source.role, source.guider), lent(source.weights):
         found = comfy.samplers.calc_cond_batch(model, conds, x_there, sigma_there, options)
         predictions = []
         for k, branch in enumerate((source, adapted)):

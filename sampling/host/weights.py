@@ -1,58 +1,85 @@
-"""Several model patchers on one module: who owns it, who borrows it, with which weights.
+"""The weights of a borrower: those that it wants on a module that another patcher has loaded.
 
-ComfyUI keeps one set of patched weights per module, and the patcher that was loaded last decides
-which. Of the patchers of one run that share a module, the first is its *owner*: it alone is
-loaded. Every other one borrows the module for the length of a call.
+ComfyUI keeps one set of patched weights per module. A layer that is loaded holds them as numbers; one
+that is offloaded holds the plain weights, and functions that patch them when they are used. A borrower
+needs its own of both. They change places with the owner's as they are: nothing is copied or computed
+from call to call.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from comfy.model_patcher import ModelPatcher
-
-
-def assign_owners(target: ModelPatcher, patchers: Sequence[ModelPatcher]) -> list[tuple[ModelPatcher, ModelPatcher]]:
-    """Return a private clone of each of `patchers` with the patcher that owns its module.
-
-    `target` owns its own module. Clones that need weights of their own cannot be dynamic (the
-    host streams those and has no weight hooks for them), so they and their kin move to the host's
-    static copy of the model.
-    """
-    owners = {id(target.model): target}
-    static = {}
-    pairs = []
-    for patcher in patchers:
-        kin = [other for other in (target, *patchers) if other.is_clone(patcher)]
-        if patcher.is_dynamic() and any(needs_own_weights(other, patcher) for other in kin):
-            if id(patcher.model) not in static:
-                static[id(patcher.model)] = patcher.get_non_dynamic_delegate().get_clone_model_override()
-            clone = patcher.clone(disable_dynamic=True, model_override=static[id(patcher.model)])
-        else:
-            clone = patcher.clone()
-        pairs.append((clone, owners.setdefault(id(clone.model), clone)))
-    return pairs
+import comfy.model_management
+import comfy.utils
+import torch
+from comfy.model_patcher import LowVramPatch, MemoryCounter, ModelPatcher
 
 
-def needs_own_weights(patcher: ModelPatcher, owner: ModelPatcher) -> bool:
-    """Say whether `patcher` wants other weights than its owner loads."""
-    return patcher.patches_uuid != owner.patches_uuid
+class OwnWeights:
+    """What `patcher` wants in the places of the module that it or its `owner`, who has loaded it, patches."""
 
+    def __init__(self, patcher: ModelPatcher, owner: ModelPatcher):
+        self.patcher, self.owner = patcher, owner
+        keys = {}
+        # As long as both patch alike, what the owner has loaded is what the borrower wants.
+        if patcher.patches_uuid != owner.patches_uuid:
+            for each in (owner, patcher):
+                keys |= dict.fromkeys([*each.patches, *each.weight_wrapper_patches])
+        self._places = {key: comfy.utils.resolve_attr(patcher.model, key) for key in keys}
+        self._loaded: dict[str, torch.nn.Parameter | None] = {}
+        self._room = MemoryCounter(
+            comfy.model_management.get_free_memory(patcher.load_device),
+            2 * comfy.model_management.minimum_inference_memory(),
+        )
 
-@contextmanager
-def lent(patcher: ModelPatcher, owner: ModelPatcher) -> Iterator[None]:
-    """Let `patcher` use its owner's module: its objects, injections and hooks, and only those."""
-    if patcher is owner:
-        yield
-        return
-    _hand_over(owner, patcher)
-    try:
-        yield
-    finally:
-        _hand_over(patcher, owner)
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the weights and functions of the borrower in place; afterwards the owner's are there again."""
+        displaced = []
+        try:
+            for key, (layer, name) in self._places.items():
+                for attribute, value in self._wanted(key, layer, name).items():
+                    displaced.append((layer, attribute, getattr(layer, attribute)))
+                    setattr(layer, attribute, value)
+            yield
+        finally:
+            for layer, attribute, value in reversed(displaced):
+                setattr(layer, attribute, value)
 
+    def _wanted(self, key: str, layer: torch.nn.Module, name: str) -> dict[str, Any]:
+        """Return the attributes of `layer` that make up one weight: itself, and how the layer takes it."""
+        can_offload = hasattr(layer, "comfy_cast_weights")
+        functions = list(self.patcher.weight_wrapper_patches.get(key, ()))
+        if getattr(layer, "comfy_patched_weights", False):
+            if key not in self._loaded:
+                self._loaded[key] = self._loaded_alone(key, layer, name, can_offload)
+            if (weight := self._loaded[key]) is not None:
+                return {name: weight, f"{name}_function": functions} if can_offload else {name: weight}
+        weight = self._plain(key, layer, name)
+        if not can_offload:
+            return {name: weight}
+        if key in self.patcher.patches:
+            functions.insert(0, LowVramPatch(key, self.patcher.patches))
+        return {name: weight, f"{name}_function": functions, "comfy_cast_weights": True}
 
-def _hand_over(giver: ModelPatcher, taker: ModelPatcher) -> None:
-    giver.patch_hooks(None)
-    giver.unpatch_model(unpatch_weights=False)
-    taker.patch_model(load_weights=False)
-    taker.model.current_patcher = taker
+    def _plain(self, key: str, layer: torch.nn.Module, name: str) -> torch.nn.Parameter:
+        """Return the weight that nobody has patched."""
+        backup = self.owner.backup.get(key)
+        return getattr(layer, name) if backup is None else torch.nn.Parameter(backup.weight, requires_grad=False)
+
+    def _loaded_alone(
+        self, key: str, layer: torch.nn.Module, name: str, can_offload: bool
+    ) -> torch.nn.Parameter | None:
+        """Return the weight as the host loads it for the borrower alone, rounding included; None where it has no room."""
+        present, plain = getattr(layer, name), self._plain(key, layer, name)
+        if not self._room.use(plain) and can_offload:
+            return None
+        weight, device = plain, self.patcher.load_device
+        if key in self.patcher.patches:
+            try:
+                setattr(layer, name, plain)
+                weight = self.patcher.patch_weight_to_device(key, device_to=device, return_weight=True)
+            finally:
+                setattr(layer, name, present)
+        return torch.nn.Parameter(weight.to(device), requires_grad=False)
