@@ -43,7 +43,7 @@ class OpenBranch:
         self.patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _already_loaded)
         self.levels = noise_levels(self.patcher, self.role)
         self.guider = comfy.samplers.CFGGuider(self.patcher)
-        self.guider.set_conds(*with_own_schedules(self.branch.positive, self.branch.negative))
+        self.guider.set_conds(*with_own_schedules(*self.branch.prompts))
         self.guider.set_cfg(self.branch.cfg)
 
     def models(self) -> list[ModelPatcher]:

@@ -1,10 +1,11 @@
 """The deltas of one run, and the branches they are made of: those that several share are there once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.sampler_helpers
 from comfy.model_patcher import ModelPatcher
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ..checks import DeltaError
@@ -13,6 +14,7 @@ from ..delta import Branch, Delta, DeltaInRun, role_names
 from .branches import OpenBranch
 from .crossings import open_crossing, placed, view_of
 from .lending import assign_owners
+from .memories import controls, remembering, separate_memories, with_own_controls
 from .run_input import RunInput
 
 
@@ -34,8 +36,9 @@ class OpenDelta:
         return [branch for branch in (self.source, self.adapted) if branch is not None]
 
 
-def open_deltas(target: ModelPatcher, deltas: Sequence[Delta], run: RunInput) -> list[OpenDelta]:
-    """Return `deltas` ready for a run of `target` that was started with `run`, their branches still to be opened."""
+def open_deltas(guider: CFGGuider, deltas: Sequence[Delta], run: RunInput) -> list[OpenDelta]:
+    """Return `deltas` ready for a run of the target's `guider`, started with `run`; their branches are still closed."""
+    target = guider.model_patcher
     crossings: dict[tuple, Crossing] = {}
     branches: dict[tuple, tuple[str, Branch]] = {}
     parts = []
@@ -51,8 +54,12 @@ def open_deltas(target: ModelPatcher, deltas: Sequence[Delta], run: RunInput) ->
                 branches.setdefault(keys[-1], (role, seen))
         parts.append((delta, crossings[view], *keys))
     patchers = assign_owners(target, list(branches.values()))
-    opened = {key: OpenBranch(*branch, *pair) for (key, branch), pair in zip(branches.items(), patchers, strict=True)}
-    opened[None] = None
+    taken = set(map(id, [*remembering(target), *controls(guider.original_conds)]))
+    opened = {None: None}
+    for (key, (role, branch)), (patcher, owner) in zip(branches.items(), patchers, strict=True):
+        separate_memories(patcher, taken)
+        positive, negative = with_own_controls(branch.prompts, taken)
+        opened[key] = OpenBranch(role, replace(branch, positive=positive, negative=negative), patcher, owner)
     sigma_of = target.get_model_object("model_sampling").percent_to_sigma
 
     def in_run(delta: Delta, crossing: Crossing) -> DeltaInRun:

@@ -35,7 +35,8 @@ def assign_owners(
         kin = [other for other in (target, *models) if other.is_clone(model)]
         one_set = all(other.patches_uuid == model.patches_uuid for other in kin)
         hooked = any(_has_hooks(other) for _, other in branches if other.model.is_clone(model))
-        clone = model.clone() if one_set and not hooked or not model.is_dynamic() else _static_clone(model, role)
+        streams = model.is_dynamic() and (hooked or not one_set)
+        clone = _static_clone(model, role) if streams else model.clone()
         pairs.append((clone, owners.setdefault(id(clone.model), clone)))
     return pairs
 
@@ -55,9 +56,8 @@ def _static_clone(model: ModelPatcher, role: str) -> ModelPatcher:
             raise DeltaError(
                 f"The {role} model shares its weights with another model of this run that has other patches or hooks "
                 "(a LoRA, say). With ComfyUI's dynamic memory that needs a second copy of it, and the node that loaded "
-                "it does not say how to make one. Load it with a node of ComfyUI's own (Load Checkpoint, Load Diffusion "
-                "Model), load the LoRA over a copy of the file under another name, or start ComfyUI with "
-                "--disable-dynamic-vram."
+                "it does not say how to make one. Load it with a node of ComfyUI's own (Load Checkpoint, Load "
+                "Diffusion Model), or start ComfyUI with --disable-dynamic-vram."
             )
         load, arguments, *part = model.cached_patcher_init
         copy = load(*arguments, disable_dynamic=True)

@@ -2,27 +2,47 @@
 
 import math
 
-import comfy.patcher_extension
+import comfy.controlnet
 import comfy.samplers
-from comfy.patcher_extension import WrappersMP
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from .branches import OpenBranch
 from .checks import explained
 from .lending import lent
 
-# What a model can carry that wants to see one branch's guidance as a whole.
-OWN_GUIDANCE = ("sampler_pre_cfg_function", "sampler_calc_cond_batch_function")
-
 
 def go_together(source: OpenBranch, adapted: OpenBranch) -> bool:
-    """Say whether two open branches may share a model call."""
-    options = source.model_options
-    wrappers = comfy.patcher_extension.get_all_wrappers(WrappersMP.PREDICT_NOISE, options, is_model_options=True)
-    one_model = source.branch.model is adapted.branch.model
+    """Say whether two open branches may share a model call: where no one is there who could tell.
+
+    A call then has rows of four conditionings, which patches, controls and some models take for two. What
+    looks at a call comes to it in three ways: with the model's class, on the MODEL, or on the prompts. So
+    the class has to be one whose rows are known not to know each other, and the other two have to be bare.
+    """
     conds = [cond for branch in (source, adapted) for conds in branch.guider.conds.values() for cond in conds]
-    hooked = any(cond.get("hooks") for cond in conds)
-    return one_model and not (hooked or wrappers or any(options.get(name) for name in OWN_GUIDANCE))
+    model = source.branch.model
+    return adapted.branch.model is model and _is_unet(model) and _is_bare(model) and not any(map(_looks_at_rows, conds))
+
+
+def _is_unet(model: ModelPatcher) -> bool:
+    """Say whether a model is an SD1.x, SD2.x or SDXL of the host; larger ones gain little from larger batches."""
+    return type(model.model.diffusion_model) is UNetModel
+
+
+def _is_bare(model: ModelPatcher) -> bool:
+    """Say whether no code has been put on a MODEL, by whatever way; other weights (a LoRA) see no rows."""
+    options = {**model.model_options, **model.model_options.get("transformer_options", {}), "transformer_options": None}
+    calls = (*model.wrappers.values(), *model.callbacks.values())
+    return not any((*options.values(), *calls, model.object_patches, model.injections))
+
+
+def _looks_at_rows(cond: dict) -> bool:
+    """Say whether a prompt carries code: hooks, GLIGEN, or a control that is not the host's own."""
+    control = cond.get("control")
+    while control is not None and type(control).__module__ == comfy.controlnet.__name__:
+        control = control.previous_controlnet
+    return bool(control or cond.get("hooks") or cond.get("gligen"))
 
 
 def predict_together(

@@ -56,7 +56,7 @@ class _Run:
 
     def __init__(self, guider: Any, deltas: Sequence[Delta], started_with: RunInput, show: Show | None):
         self.target, self.started_with, self.show = guider.model_patcher, started_with, show
-        self.deltas = open_deltas(self.target, deltas, started_with)
+        self.deltas = open_deltas(guider, deltas, started_with)
         self.branches = list(dict.fromkeys(branch for delta in self.deltas for branch in delta.branches))
         self.bridge_models = [model for delta in deltas if delta.bridge for model in delta.bridge.models]
         self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))

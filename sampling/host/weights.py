@@ -71,7 +71,7 @@ class OwnWeights:
     def _loaded_alone(
         self, key: str, layer: torch.nn.Module, name: str, can_offload: bool
     ) -> torch.nn.Parameter | None:
-        """Return the weight as the host loads it for the borrower alone, rounding included; None where it has no room."""
+        """Return the weight as the host loads it for the borrower alone, rounding included; None if it has no room."""
         present, plain = getattr(layer, name), self._plain(key, layer, name)
         if not self._room.use(plain) and can_offload:
             return None

@@ -24,7 +24,7 @@ from .tiny import (
     prompt,
     randomise,
     relative_error,
-    shown,
+    seen,
     with_lora,
 )
 
@@ -244,15 +244,14 @@ def test_wrappers_and_callbacks_run_once_a_run_for_their_branch_only():
 def test_one_model_with_two_prompts_runs_them_in_one_call(base, condition, cfg, sampler):
     """As if they were evaluated one after the other, which clones of one model are."""
     calls = []
-
-    noted = shown(base, lambda args: calls.append(len(args["cond_or_uncond"])))
     positive, negative = condition(POSITIVE, NEGATIVE)
     how = {"adapted_positive": positive, "adapted_negative": negative, "cfg": cfg, "sampler": sampler, "steps": 3}
     target = model(3)
-    expected = delta_ksampler(noted, noted.clone(), target, **how)
-    apart = list(calls)
-    calls.clear()
-    found = delta_ksampler(noted, noted, target, **how)
+    with seen(base, lambda x: calls.append(len(x))):
+        expected = delta_ksampler(base, base.clone(), target, **how)
+        apart = list(calls)
+        calls.clear()
+        found = delta_ksampler(base, base, target, **how)
     assert relative_error(found, expected) < 1e-4
     assert sum(calls) == sum(apart)
     if condition is other_prompt:

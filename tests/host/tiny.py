@@ -1,6 +1,7 @@
 """Tiny models of the host's own classes, and short ways to run nodes on them."""
 
 import importlib
+from contextlib import contextmanager
 
 import comfy.lora
 import comfy.model_base
@@ -108,6 +109,13 @@ def shown(patcher: ModelPatcher, look) -> ModelPatcher:
     clone = patcher.clone()
     clone.set_model_unet_function_wrapper(show)
     return clone
+
+
+@contextmanager
+def seen(patcher: ModelPatcher, look):
+    """Show the latent of each call of a model to `look`, from its module: nothing is put on the MODEL."""
+    with patcher.model.diffusion_model.register_forward_pre_hook(lambda module, args: look(args[0])):
+        yield
 
 
 def counted(patcher: ModelPatcher, calls: dict, role: str) -> ModelPatcher:
