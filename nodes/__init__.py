@@ -1,8 +1,9 @@
 """The nodes, and the extension that lists them to ComfyUI."""
 
+import nodes as host_nodes
 from comfy_api.latest import ComfyExtension, io
 
-from .authors_node import register_replacement
+from .authors_node import LatentDeltaKSampler
 from .bridges import DeltaBridge, LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
 from .combine import DeltaAutoguidance, DeltaCombine
 from .fast import DeltaFast
@@ -16,10 +17,9 @@ from .trust import DeltaTrust
 
 
 class DeltaSamplingExtension(ComfyExtension):
-    async def on_load(self) -> None:
-        await register_replacement()
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        # Where the authors' own pack comes later, it takes its id itself.
+        theirs = [] if LatentDeltaKSampler.__name__ in host_nodes.NODE_CLASS_MAPPINGS else [LatentDeltaKSampler]
         return [
             DeltaKSampler,
             DeltaKSamplerAdvanced,
@@ -40,4 +40,5 @@ class DeltaSamplingExtension(ComfyExtension):
             LatentBridgeVAE,
             LatentBridgeSave,
             LatentBridgeLoad,
+            *theirs,
         ]

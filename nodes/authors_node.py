@@ -1,33 +1,21 @@
-"""The id of the node that the method's authors published, kept working where it is not installed.
+"""The id of the node that the method's authors published, kept working where their node is not installed.
 
-This replaces it in prompts sent to the queue. Workflows opened in the browser are changed by
-`web/delta_sampling.js`, which also reads the nine that were saved with three more widgets.
+Workflows opened in the browser become a Delta KSampler: `web/delta_sampling.js` sees to it, and reads the nine
+that were saved with three more widgets.
 """
 
-from comfy_api.latest import ComfyAPI, io
+from comfy_api.latest import io
 
-INPUTS = [
-    *(f"{role}_{part}" for role in ("source", "adapted", "target") for part in ("model", "positive", "negative")),
-    "delta_strength",
-    "seed",
-    "steps",
-    "cfg",
-    "sampler_name",
-    "scheduler",
-    "latent_image",
-    "denoise",
-]
-WIDGETS = ["delta_strength", "seed", "control_after_generate", "steps", "cfg", "sampler_name", "scheduler", "denoise"]
+from .ksampler import DeltaKSampler
 
 
-async def register_replacement() -> None:
-    """Let the host run `LatentDeltaKSampler` as `DeltaKSampler`: same inputs, same meaning of strength."""
-    await ComfyAPI().node_replacement.register(
-        io.NodeReplace(
-            new_node_id="DeltaKSampler",
-            old_node_id="LatentDeltaKSampler",
-            old_widget_ids=WIDGETS,
-            input_mapping=[{"new_id": name, "old_id": name} for name in INPUTS],
-            output_mapping=[{"new_idx": 0, "old_idx": 0}],
-        )
-    )
+class LatentDeltaKSampler(DeltaKSampler):
+    """Their node for prompts in the queue: the same inputs, the same meaning of strength."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        schema = super().define_schema()
+        schema.node_id = cls.__name__
+        schema.display_name = "Delta KSampler (the authors' id)"
+        schema.is_deprecated = schema.is_dev_only = True
+        return schema

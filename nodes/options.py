@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
+from ..sampling.checks import require_mask
 from ..sampling.limits import BANDS, Limits
 from ..sampling.reuse import Reuse
 from ..sampling.schedule import CURVES, Schedule
@@ -88,6 +89,7 @@ class DeltaMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, delta, mask) -> io.NodeOutput:
+        require_mask(mask)
         return io.NodeOutput(tuple(replace(d, masks=(*d.masks, mask)) for d in delta))
 
 

@@ -1,5 +1,6 @@
 """The pack's error, and the checks on numbers that need no host."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -8,6 +9,23 @@ from torch import Tensor
 
 class DeltaError(ValueError):
     """Bad input or a failed run: says which role, what was found and what to do."""
+
+
+def require_number(name: str, value: float) -> None:
+    """Raise DeltaError if the setting `name` is NaN or infinite."""
+    if not math.isfinite(value):
+        raise DeltaError(f"The {name} is {value}. A finite number was expected.")
+
+
+def require_mask(mask: Tensor) -> None:
+    """Raise DeltaError if a mask [B, H, W] is empty, or has a NaN or Inf."""
+    if mask.numel() == 0:
+        raise DeltaError(
+            f"The mask has the shape {list(mask.shape)}: nothing in it. At least one picture was expected. Look at the "
+            "node that it comes from, which found nothing or cut away all."
+        )
+    if bad := not_finite(mask):
+        raise DeltaError(f"The mask has {bad} that are NaN or infinite. Numbers from 0 to 1 were expected.")
 
 
 def step_of(sigma: float, sigmas: Tensor) -> int:
@@ -22,14 +40,14 @@ def require_finite(predictions: Mapping[str, Tensor], result: Tensor, sigma: flo
     """
     where = f"at step {step_of(sigma, sigmas)} of {len(sigmas) - 1} (sigma {sigma:.4g})"
     for role, prediction in predictions.items():
-        if bad := _not_finite(prediction):
+        if bad := not_finite(prediction):
             raise DeltaError(
                 f"The {role} model returned {bad} that are NaN or infinite, {where}. "
                 f"Finite numbers were expected. Run the {role} model alone in a KSampler: if that is black "
                 "too, load it in a higher precision (--force-fp32, or a bf16 weight_dtype) or replace the "
                 "file. If it is fine alone, lower the delta's strength."
             )
-    if bad := _not_finite(result):
+    if bad := not_finite(result):
         raise DeltaError(
             f"All models returned finite numbers, but with the delta added {bad} are NaN or infinite, {where}. "
             "Lower the delta's strength. If the delta has a bridge, try another one: a fit to more pictures, or VAEs "
@@ -37,6 +55,7 @@ def require_finite(predictions: Mapping[str, Tensor], result: Tensor, sigma: flo
         )
 
 
-def _not_finite(values: Tensor) -> str:
+def not_finite(values: Tensor) -> str:
+    """Return how many of `values` are NaN or infinite, in words; nothing if none is."""
     bad = int((~torch.isfinite(values)).sum())
     return f"{bad} values of {values.numel()}" if bad else ""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import step_of
+from .checks import require_number, step_of
 from .limits import Limits, limited
 from .noise_levels import NoiseLevels, noise_to_signal
 from .reuse import Held, Reuse
@@ -23,6 +23,9 @@ class Branch:
     positive: Any
     negative: Any
     cfg: float
+
+    def __post_init__(self):
+        require_number("cfg of a delta's pair", self.cfg)
 
     @property
     def prompts(self) -> tuple[Any, Any]:
@@ -57,6 +60,9 @@ class Delta:
     reuse: Reuse | None = None
     trust: float | None = None
     trace: Trace = field(default_factory=Trace)
+
+    def __post_init__(self):
+        require_number("strength of a delta", self.strength)
 
 
 def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import require_number
+
 CURVES: dict[str, Callable[[float], float]] = {
     "constant": lambda share: 0.0,
     "linear": lambda share: share,
@@ -28,6 +30,10 @@ class Schedule:
     curve: str = "constant"
     strength_start: float = 1.0
     strength_end: float = 1.0
+
+    def __post_init__(self):
+        for name in ("strength_start", "strength_end"):
+            require_number(f"{name} of a schedule", getattr(self, name))
 
     def factor(self, percent: float) -> float:
         """Return the factor at `percent` of the run."""

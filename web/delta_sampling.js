@@ -6,6 +6,9 @@ const NEW = "DeltaKSampler";
 // Nine of their eleven workflows were saved with a strength schedule, three widgets after the strength.
 const SCHEDULE = { first: 1, count: 3, widgets: 11 };
 
+// The pack that a node came from. Ours answers to the old id too, for prompts in the queue.
+const packs = {};
+
 function modernise(node) {
   if (node.type !== OLD) return;
   node.type = NEW;
@@ -17,8 +20,11 @@ function modernise(node) {
 
 app.registerExtension({
   name: "delta_sampling.authors_node",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (nodeData.name === OLD || nodeData.name === NEW) packs[nodeData.name] = nodeData.python_module;
+  },
   beforeConfigureGraph(graph) {
-    if (globalThis.LiteGraph?.registered_node_types?.[OLD]) return;
+    if (packs[OLD] !== undefined && packs[OLD] !== packs[NEW]) return;
     const subgraphs = graph.definitions?.subgraphs ?? [];
     for (const { nodes } of [graph, ...subgraphs]) nodes?.forEach(modernise);
   },

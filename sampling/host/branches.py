@@ -67,7 +67,7 @@ class OpenBranch:
             result = then()
 
         with ExitStack() as preparing:
-            preparing.enter_context(explained(self.role, self.guider))
+            preparing.enter_context(explained((self.role, self.guider)))
             preparing.enter_context(lent(self.weights))
             self.guider.sample(
                 run.noise,
@@ -97,7 +97,7 @@ class OpenBranch:
                 options.copy(), keep_uncond, disable_cfg1_optimization=True
             )
         device = self.patcher.load_device
-        with explained(self.role, self.guider), lent(self.weights):
+        with explained((self.role, self.guider)), lent(self.weights):
             denoised = self.guider(x.to(device), sigma.to(device), model_options=options, seed=self.seed)
         return tuple(part.to(x.device) for part in (denoised, *uncond))
 

@@ -2,17 +2,16 @@
 
 import json
 import os
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict, fields, replace
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import folder_paths
 import safetensors
 import safetensors.torch
-import torch
 
 from ..bridges import Affine, LatentShape, LinearBridge, folds
-from ..checks import DeltaError
+from ..checks import DeltaError, not_finite
 
 FOLDER = "latent_bridges"
 KIND = "delta-sampling latent bridge 1"
@@ -42,8 +41,10 @@ def save(bridge: Any, prefix: str) -> str:
             "This bridge is made of two VAEs, which are files already. Connect a Latent Bridge Fit to save its fit."
         )
     root = folder_paths.get_folder_paths(FOLDER)[0]
-    _require_inside(root, prefix)
-    folder, name, counter, *_ = folder_paths.get_save_image_path(prefix, root)
+    _require_inside(prefix)
+    # The host would refuse a folder that is a link, so it is asked in the folder itself.
+    subfolder, start = os.path.split(os.path.normpath(prefix))
+    folder, name, counter, *_ = folder_paths.get_save_image_path(start, os.path.join(root, subfolder))
     path = Path(folder, f"{name}_{counter:05}_{SUFFIX}")
     tensors = {f"{m}.{part}": getattr(getattr(bridge, m), part).cpu().contiguous() for m in MAPS for part in PARTS}
     shapes = {role: asdict(getattr(bridge, role)) for role in ROLES}
@@ -59,10 +60,10 @@ def load(name: str) -> LinearBridge:
             metadata = file.metadata() or {}
             if metadata.get("kind") != KIND:
                 raise ValueError(f"its kind is {metadata.get('kind')!r} and not {KIND!r}")
-            shapes = {role: LatentShape(**parts) for role, parts in json.loads(metadata["shapes"]).items()}
+            shapes = {role: _shape(json.loads(metadata["shapes"]), role) for role in ROLES}
             maps = [Affine(*(file.get_tensor(f"{m}.{part}") for part in PARTS)) for m in MAPS]
         return _bridge(shapes["source"], shapes["target"], *maps)
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise DeltaError(
             f"{name} in the folder models/{FOLDER} is not a latent bridge, or a damaged one: {error}. Choose a file "
             "that a Latent Bridge Save has written, or make one with Latent Bridge Fit."
@@ -76,21 +77,36 @@ def _bridge(source: LatentShape, target: LatentShape, to_source: Affine, to_targ
         expected = {"weight": (after, before), "bias": (after,)}
         for part, size in expected.items():
             tensor = getattr(found, part)
-            if tensor.shape != size or not torch.isfinite(tensor).all():
-                raise ValueError(
-                    f"a {part} of finite numbers {list(size)} was expected, {list(tensor.shape)} was found"
-                )
+            if tensor.shape != size:
+                raise ValueError(f"a {part} of the shape {list(size)} was expected, {list(tensor.shape)} was found")
+            if not tensor.is_floating_point():
+                raise ValueError(f"a {part} of real numbers was expected, {tensor.dtype} was found")
+            if bad := not_finite(tensor):
+                raise ValueError(f"a {part} of finite numbers was expected, and {bad} are NaN or infinite")
     ways = replace(to_source, fold=fold, unfold=unfold), replace(to_target, fold=unfold, unfold=fold)
     return LinearBridge(source, target, *ways)
 
 
+def _shape(shapes: Any, role: str) -> LatentShape:
+    """Return the shape of one role from a file's metadata. Raises ValueError if it is none."""
+    names = [field.name for field in fields(LatentShape)]
+    found = shapes.get(role) if isinstance(shapes, dict) else None
+    numbers = [found.get(name) for name in names] if isinstance(found, dict) else []
+    if not numbers or not all(type(number) is int and number > 0 for number in numbers):
+        raise ValueError(f"{' and '.join(names)} of the {role}'s latents were expected, {found!r} was found")
+    return LatentShape(*numbers)
+
+
 def _path(name: str) -> str:
-    _require_inside(folder_paths.get_folder_paths(FOLDER)[0], name)
+    _require_inside(name)
     return folder_paths.get_full_path_or_raise(FOLDER, name)
 
 
-def _require_inside(root: str, name: str) -> None:
-    if not Path(root, name).resolve().is_relative_to(Path(root).resolve()):
+def _require_inside(name: str) -> None:
+    """Raise DeltaError for a name that leads out of the folder by itself; links in the folder may lead anywhere."""
+    # Windows' rules know both kinds of slashes, and drives.
+    path = PureWindowsPath(name)
+    if path.anchor or ".." in path.parts:
         raise DeltaError(
             f"The name {name!r} leads out of the folder models/{FOLDER}, where bridges are kept. Choose a name without "
             "'..' that does not begin with a slash or a drive."

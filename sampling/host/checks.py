@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import comfy.samplers
+import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.samplers import CFGGuider
 
-from ..checks import DeltaError
+from ..checks import DeltaError, not_finite, require_number
 from ..delta import Delta, role_names
 from .latent_spaces import LatentSpace
+from .run_input import RunInput
 
 
 def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
@@ -40,23 +42,78 @@ def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
             )
 
 
+def require_inputs(guider: CFGGuider, run: RunInput, deltas: Sequence[Delta]) -> None:
+    """Raise DeltaError if an input of a run is not finite, or a prompt of its deltas is empty."""
+    inputs = {"latent_image": run.latent_image, "noise": run.noise, "noise mask of the latent": run.denoise_mask}
+    for name, given in inputs.items():
+        for part in given.unbind() if getattr(given, "is_nested", False) else [given]:
+            if part is not None and (bad := not_finite(part)):
+                raise DeltaError(
+                    f"The {name} that the sampler was given has {bad} that are NaN or infinite. Finite numbers were "
+                    "expected. Look at the node that it comes from: a VAE Encode of a broken picture, or a run that "
+                    "failed."
+                )
+    require_number("cfg of the target", getattr(guider, "cfg", 1.0))
+    for delta, roles in zip(deltas, role_names(deltas), strict=True):
+        for role, branch in zip(roles, (delta.source, delta.adapted), strict=True):
+            needed = () if branch is None else ("positive",) if branch.cfg == 1.0 else ("positive", "negative")
+            for name in needed:
+                if not getattr(branch, name):
+                    raise DeltaError(
+                        f"The {name} prompt of the {role} model is an empty list of conditionings. Connect a CLIP Text "
+                        f"Encode to it, fed by the CLIP that was loaded with the {role} model; its text may be empty."
+                    )
+
+
+def advice(role: str, guider: CFGGuider, error: Exception) -> str | None:
+    """Return what to do about a failure of the model of `role`, if its prompts explain it."""
+    conds = [cond for conds in guider.original_conds.values() for cond in conds]
+    if isinstance(error, KeyError) and error.args == ("pooled_output",):
+        return (
+            f"The {role} model needs prompts with a pooled output, and one of its prompts has none. A prompt has to be "
+            f"encoded by its own model's text encoder: connect the CLIP that was loaded with the {role} model to the "
+            "CLIP Text Encode nodes of its positive and of its negative prompt."
+        )
+    expected = _text_width(guider.model_patcher.model.model_config.unet_config)
+    embeddings = [cond["cross_attn"] for cond in conds if "cross_attn" in cond]
+    widths = sorted({e.shape[-1] for e in embeddings if torch.is_tensor(e)})
+    if expected is None or all(width == expected for width in widths):
+        return None
+    found = " and ".join(map(str, widths))
+    return (
+        f"The {role} model was given text conditioning {found} numbers wide and expects {expected}. A prompt has "
+        f"to be encoded by its own model's text encoder: connect the CLIP that was loaded with the {role} model to "
+        f"the CLIP Text Encode nodes of its positive and of its negative prompt. ({error})"
+    )
+
+
+# What the host has to see as it is: a cancel, memory that is full, and what has been explained already.
+PLAIN = (DeltaError, comfy.model_management.InterruptProcessingException, comfy.model_management.OOM_EXCEPTION)
+
+
 @contextmanager
-def explained(role: str, guider: comfy.samplers.CFGGuider) -> Iterator[None]:
-    """Turn a failure inside into advice if the role's conditioning is of another width than its model's."""
+def explained(*branches: tuple[str, CFGGuider], always: bool = True) -> Iterator[None]:
+    """Let a failure inside say which of `branches`, given as role and guider, it was in, and what may be done.
+
+    The original is attached. Without `always` failures that no prompt explains pass as they are.
+    """
     try:
         yield
-    except (RuntimeError, KeyError, TypeError) as error:
-        expected = _text_width(guider.model_patcher.model.model_config.unet_config)
-        embeddings = [c["cross_attn"] for conds in guider.original_conds.values() for c in conds if "cross_attn" in c]
-        widths = sorted({e.shape[-1] for e in embeddings if torch.is_tensor(e)})
-        if expected is None or all(width == expected for width in widths):
+    except PLAIN:
+        raise
+    except Exception as error:
+        if "out of memory" in str(error).lower():
             raise
-        found = " and ".join(map(str, widths))
-        raise DeltaError(
-            f"The {role} model was given text conditioning {found} numbers wide and expects {expected}. A prompt has "
-            f"to be encoded by its own model's text encoder: connect the CLIP that was loaded with the {role} model to "
-            f"the CLIP Text Encode nodes of its positive and of its negative prompt. ({error})"
-        ) from error
+        advised = [found for role, guider in branches if (found := advice(role, guider, error))]
+        if not (advised or always):
+            raise
+        roles = " and ".join(role for role, _ in branches)
+        failed = (
+            f"The {roles} model failed with {type(error).__name__}: {error}. If a node of another pack changes how "
+            "this model is called (in tiles, in frames, from a cache), put one on each model of the delta and on the "
+            "target, or none: see 'Beside other packs' in the guide of Delta Sampling."
+        )
+        raise DeltaError(*(advised[:1] or [failed])) from error
 
 
 def _text_width(config: dict) -> int | None:

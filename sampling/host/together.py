@@ -55,7 +55,7 @@ def predict_together(
     for branch in (source, adapted):
         guided = with_uncond or not math.isclose(branch.guider.cfg, 1.0) or options.get("disable_cfg1_optimization")
         conds += [branch.guider.conds["positive"], branch.guider.conds.get("negative") if guided else None]
-    with explained(source.role, source.guider), lent(source.weights):
+    with explained(*((branch.role, branch.guider) for branch in (source, adapted))), lent(source.weights):
         found = comfy.samplers.calc_cond_batch(model, conds, x_there, sigma_there, options)
         predictions = []
         for k, branch in enumerate((source, adapted)):

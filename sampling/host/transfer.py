@@ -15,7 +15,7 @@ from ..checks import require_finite
 from ..delta import Delta
 from .branches import KEY, open_all
 from .call import Added, Call
-from .checks import check_models, explained
+from .checks import check_models, explained, require_inputs
 from .crossings import run_of_branch
 from .deltas import open_deltas
 from .run_input import RunInput, run_input
@@ -40,11 +40,13 @@ def with_deltas(
     def start_run(executor, *args, **kwargs):
         guider = executor.class_obj
         started_with = run_input(*args, **kwargs)
+        require_inputs(guider, started_with, deltas)
         show = watch(len(started_with.sigmas) - 1) if watch else None
         run = _Run(guider, deltas, started_with, show)
         for kind, wrapper in run.wrappers().items():
             add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
-        return executor(*args, **kwargs)
+        with explained(("target", guider), always=False):
+            return executor(*args, **kwargs)
 
     model = target.clone()
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, start_run)
@@ -98,7 +100,7 @@ class _Run:
             seen = [lambda args, function=function: function(with_deltas(args)) for function in by_sampler]
             kept = post_cfg[: self.post_cfg_before_sampler]
             model_options = {**model_options, "sampler_post_cfg_function": kept + seen}
-        with explained("target", executor.class_obj):
+        with explained(("target", executor.class_obj)):
             target = executor(call.x, timestep, model_options, seed, **kwargs)
         denoised = call.add_deltas(target, target, 0)
         if not torch.isfinite(denoised).all():

@@ -123,7 +123,7 @@ def test_save_and_load_give_the_same_bridge(vaes, images, folder):
     assert (loaded.source, loaded.target) == (bridge.source, bridge.target)
 
 
-@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/../../escaped"])
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/../../escaped", r"..\escaped", r"C:\escaped"])
 def test_a_name_that_leaves_the_folder_is_refused(vaes, images, folder, name):
     bridge, _ = fitted(images, *vaes)
     assert "leads out of the folder models/latent_bridges" in refusal(
@@ -153,8 +153,36 @@ def damage_metadata(tensors, metadata):
     metadata["shapes"] = '{"source": {"channels": 4}}'
 
 
-@pytest.mark.parametrize("damage", [damage_kind, damage_shape, damage_number, damage_missing, damage_metadata])
+def damage_dtype(tensors, metadata):
+    tensors["to_source.weight"] = tensors["to_source.weight"].to(torch.int32)
+
+
+def shapes(text):
+    def damage_shapes(tensors, metadata):
+        metadata["shapes"] = text
+
+    return damage_shapes
+
+
+SHAPES = "channels and downscale of the source's latents were expected"
+DAMAGES = {
+    "kind": (damage_kind, "its kind is None"),
+    "shape": (damage_shape, "was expected, [3, 3] was found"),
+    "number": (damage_number, "a bias of finite numbers was expected, and 1 values of"),
+    "dtype": (damage_dtype, "a weight of real numbers was expected, torch.int32 was found"),
+    "missing": (damage_missing, "to_target.bias"),
+    "metadata": (damage_metadata, SHAPES),
+    "no json": (shapes("{"), ""),
+    "a list": (shapes("[4, 8]"), SHAPES),
+    "lists": (shapes('{"source": [4, 8], "target": [4, 8]}'), SHAPES),
+    "a word": (shapes('{"source": {"channels": "four", "downscale": 8}}'), SHAPES),
+    "zero": (shapes('{"source": {"channels": 4, "downscale": 0}}'), SHAPES),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_is_no_bridge(vaes, images, folder, damage):
+    damage, reason = DAMAGES[damage]
     bridge, _ = fitted(images, *vaes)
     node("LatentBridgeSave").execute(bridge=bridge, filename_prefix="fit")
     (path,) = folder.iterdir()
@@ -164,7 +192,23 @@ def test_a_file_that_is_no_bridge(vaes, images, folder, damage):
     safetensors.torch.save_file(tensors, path, metadata)
     message = refusal(node("LatentBridgeLoad").execute, bridge_name=path.name)
     assert message.startswith(f"{path.name} in the folder models/latent_bridges is not a latent bridge")
+    assert reason in message
     assert "Latent Bridge Save" in message
+
+
+def test_files_and_folders_that_are_links(vaes, images, folder, tmp_path):
+    """People keep models elsewhere, and link them."""
+    bridge, _ = fitted(images, *vaes)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.mkdir()
+    (folder / "linked").symlink_to(elsewhere, target_is_directory=True)
+    node("LatentBridgeSave").execute(bridge=bridge, filename_prefix="linked/fit")
+    (saved,) = elsewhere.iterdir()
+    (folder / "file.safetensors").symlink_to(saved)
+    for name in (f"linked/{saved.name}", "file.safetensors"):
+        loaded = node("LatentBridgeLoad").execute(bridge_name=name).result[0]
+        assert torch.equal(loaded.to_source.weight, bridge.to_source.weight)
 
 
 def test_a_file_that_is_no_safetensors(folder):

@@ -1,6 +1,7 @@
 """Errors name the role, what was found, what was expected, and what to do."""
 
 import comfy.latent_formats
+import comfy.model_base
 import comfy.model_management
 import comfy.model_sampling
 import comfy.supported_models
@@ -15,6 +16,7 @@ from .tiny import (
     delta_guider,
     delta_ksampler,
     ksampler,
+    latent,
     model,
     option,
     pair,
@@ -163,9 +165,83 @@ def test_with_several_deltas_the_number_is_named(base, adapted):
     assert message.startswith("The adapted (delta 2) model returned")
 
 
-def test_other_failures_come_through_as_they_are(base, adapted):
+def test_a_full_memory_comes_through_as_it_is(base, adapted):
+    """The host then unloads what it can."""
+
     def out_of_memory(out):
         raise comfy.model_management.OOM_EXCEPTION("full")
 
     with pytest.raises(comfy.model_management.OOM_EXCEPTION):
         delta_ksampler(base, breaking_at(adapted, 2, out_of_memory), model(3))
+
+
+class Odd(Exception):
+    """What another pack may raise."""
+
+
+@pytest.mark.parametrize("error", [Odd("cond_hint"), AttributeError("'NoneType' object has no attribute 'ADGS'")])
+@pytest.mark.parametrize("role", ["source", "adapted", "target"])
+def test_any_failure_says_which_model_it_was_in(base, adapted, role, error):
+    def fail(out):
+        raise error
+
+    models = {"source": base, "adapted": adapted, "target": model(3)}
+    models[role] = breaking_at(models[role], 3, fail)
+    with pytest.raises(ValueError) as caught:
+        delta_ksampler(*models.values())
+    assert str(caught.value).startswith(f"The {role} model failed with {type(error).__name__}: {error}. If a node of")
+    assert caught.value.__cause__ is error
+
+
+def test_a_failure_in_a_call_of_both_branches_names_both(base):
+    """And a prompt of the wrong width in it its own."""
+    with base.model.diffusion_model.register_forward_pre_hook(lambda module, args: 1 / 0):
+        message = error_of(delta_ksampler, base, base, model(3), adapted_positive=prompt(55))
+    assert message.startswith("The source and adapted model failed with ZeroDivisionError")
+    message = error_of(delta_ksampler, base, base, model(3), adapted_positive=prompt(3, width=24))
+    assert message.startswith("The adapted model was given text conditioning 16 and 24 numbers wide")
+
+
+@pytest.mark.parametrize("role", ["source", "adapted", "target"])
+def test_a_prompt_without_the_pooled_output_that_its_model_needs(role):
+    def sdxl(seed):
+        unet = {"num_classes": "sequential", "adm_in_channels": 2816, "model_channels": 64}
+        return model(seed, family=comfy.supported_models.SDXL, base=comfy.model_base.SDXL, **unet)
+
+    base, bare = sdxl(1), prompt(1)
+    whole = [[text, {"pooled_output": torch.zeros(1, 1280)}] for text, _ in bare]
+    prompts = {f"{each}{kind}": whole for each in ("source_", "adapted_", "") for kind in ("positive", "negative")}
+    prompts["positive" if role == "target" else f"{role}_positive"] = bare
+    message = error_of(delta_ksampler, base, sdxl(2), sdxl(3), **prompts)
+    assert message.startswith(f"The {role} model needs prompts with a pooled output")
+
+
+@pytest.mark.parametrize("name", ["source_positive", "adapted_positive", "source_negative", "adapted_negative"])
+def test_an_empty_prompt(base, adapted, name):
+    message = error_of(delta_ksampler, base, adapted, model(3), **{name: []})
+    role, kind = name.split("_")
+    assert message.startswith(f"The {kind} prompt of the {role} model is an empty list of conditionings. Connect")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_inputs_that_are_not_finite(base, adapted, bad):
+    broken = latent()
+    broken["samples"][0, 0, 0, 0] = bad
+    message = error_of(delta_ksampler, base, adapted, model(3), latent_image=broken, denoise=0.5)
+    assert message.startswith("The latent_image that the sampler was given has 1 values of 256 that are NaN")
+    masked = latent(noise_mask=torch.full((1, 8, 8), bad))
+    message = error_of(delta_ksampler, base, adapted, model(3), latent_image=masked)
+    assert message.startswith("The noise mask of the latent that the sampler was given has 64 values of 64")
+    assert f"strength of a delta is {bad}" in error_of(delta_ksampler, base, adapted, model(3), strength=bad)
+    assert f"cfg of a delta's pair is {bad}" in error_of(pair, base, adapted, cfg=bad)
+    delta = pair(base, adapted)
+    assert f"cfg of the target is {bad}" in error_of(advanced_sampler, model(3), delta, cfg=bad)
+    message = error_of(option, "DeltaSchedule", delta, strength_start=bad)
+    assert f"strength_start of a schedule is {bad}" in message
+    message = error_of(option, "DeltaMask", delta, mask=torch.full((1, 8, 8), bad))
+    assert message.startswith("The mask has 64 values of 64 that are NaN or infinite")
+
+
+def test_a_mask_of_nothing(base, adapted):
+    message = error_of(option, "DeltaMask", pair(base, adapted), mask=torch.zeros(0, 64, 64))
+    assert message.startswith("The mask has the shape [0, 64, 64]: nothing in it.")

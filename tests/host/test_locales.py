@@ -23,8 +23,8 @@ def english():
     """What nodeDefs.json has to say, as the schemas say it. The front end names a nameless output by its type."""
     texts = {}
     for node, kind in host_nodes.NODE_CLASS_MAPPINGS.items():
-        if kind.__module__.startswith(PACK.__name__ + "."):
-            schema = kind.GET_SCHEMA()
+        schema = kind.GET_SCHEMA() if kind.__module__.startswith(PACK.__name__ + ".") else None
+        if schema and not schema.is_deprecated:
             texts[node] = {
                 "display_name": schema.display_name,
                 "description": schema.description,

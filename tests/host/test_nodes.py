@@ -1,8 +1,12 @@
 """The public contract: node ids, input names and their order, and what a user reads on them."""
 
+import asyncio
+
 import comfy.samplers
 import nodes as host_nodes
 import pytest
+
+from .tiny import of_the_pack
 
 ROLE_INPUTS = [
     f"{role}_{part}" for role in ("source", "adapted", "target") for part in ("model", "positive", "negative")
@@ -82,6 +86,22 @@ def test_everything_is_explained(schema):
     assert schema.category.startswith(host_nodes.KSampler.CATEGORY)
     for part in [*schema.inputs, *schema.outputs]:
         assert part.tooltip and part.tooltip.endswith("."), f"{schema.node_id} {part.id} has no tooltip"
+
+
+def test_the_authors_id_is_our_sampler_under_another_name():
+    theirs, ours = (
+        host_nodes.NODE_CLASS_MAPPINGS[name].GET_SCHEMA() for name in ("LatentDeltaKSampler", "DeltaKSampler")
+    )
+    assert [each.id for each in theirs.inputs] == [each.id for each in ours.inputs]
+    assert theirs.is_deprecated and theirs.is_dev_only and not (ours.is_deprecated or ours.is_dev_only)
+
+
+def test_where_the_authors_pack_is_installed_its_id_is_left_alone(monkeypatch):
+    extension = of_the_pack("nodes").DeltaSamplingExtension()
+    ids = [node.__name__ for node in asyncio.run(extension.get_node_list())]
+    assert set(CONTRACT) == set(ids)  # ours is there already
+    monkeypatch.delitem(host_nodes.NODE_CLASS_MAPPINGS, "LatentDeltaKSampler")
+    assert {node.__name__ for node in asyncio.run(extension.get_node_list())} == {*CONTRACT, "LatentDeltaKSampler"}
 
 
 def test_defaults_and_ranges():

@@ -47,12 +47,13 @@ def model(
     kind: ModelType = ModelType.EPS,
     family: type = comfy.supported_models.SD15,
     dtype: torch.dtype = torch.float32,
+    base: type = comfy.model_base.BaseModel,
     **unet,
 ) -> ModelPatcher:
     """Return a new model of a real architecture, small enough for milliseconds a call."""
     with torch.inference_mode(False):
         config = family({**UNET, "dtype": dtype, **unet})
-        made = comfy.model_base.BaseModel(config, model_type=kind, device=CPU)
+        made = base(config, model_type=kind, device=CPU)
         if config.inpaint_model():
             made.set_inpaint()
         randomise(made.diffusion_model, seed)
@@ -99,11 +100,19 @@ def of_the_pack(module: str):
     return importlib.import_module(f"{node('DeltaPair').__module__.rsplit('.', 2)[0]}.{module}")
 
 
+_looks = []
+
+
 def shown(patcher: ModelPatcher, look) -> ModelPatcher:
-    """Return a clone of `patcher` that shows the arguments of each of its model calls to `look`."""
+    """Return a clone of `patcher` that shows the arguments of each of its model calls to `look`.
+
+    The patch itself remembers nothing, so that copies of it show what they see to the same `look`.
+    """
+    number = len(_looks)
+    _looks.append(look)
 
     def show(apply_model, args):
-        look(args)
+        _looks[number](args)
         return apply_model(args["input"], args["timestep"], **args["c"])
 
     clone = patcher.clone()

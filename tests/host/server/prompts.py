@@ -17,7 +17,7 @@ class Prompt:
 
     def add(self, node, **inputs):
         number = str(next(self.count))
-        self.nodes[number] = {"class_type": node, "inputs": inputs, "_meta": {"title": node}}
+        self.nodes[number] = {"class_type": node, "inputs": inputs}
         return [number, 0]
 
     def model(self, name):

@@ -54,7 +54,7 @@ def test_the_archive_holds_what_users_need_and_works_alone(comfy_cli, tmp_path):
         ours = {
             name
             for name, node in alone.get("/object_info").items()
-            if node["python_module"] == "custom_nodes.comfyui-delta-sampling"
+            if node["python_module"] == "custom_nodes.comfyui-delta-sampling" and not node["deprecated"]
         }
         assert ours == packed
         for name in ours:

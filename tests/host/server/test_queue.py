@@ -33,6 +33,7 @@ def test_the_oracles_for_every_sampler(server, sampler):
 
 
 def test_the_authors_node_runs_as_ours_where_theirs_is_absent(server):
+    """In prompts without titles (`_meta`) too, as scripts write them."""
     prompt = Prompt()
     roles = ("source", "adapted", "target")
     theirs = prompt.delta_ksampler(*roles, 1.5, node="LatentDeltaKSampler")
