@@ -1,5 +1,6 @@
 # make demo      the picture: what a style fine-tune of an old model does on a new one
 # make test      all tests (REQUIRE_COMFYUI=1: fail, not skip, where there is no ComfyUI)
+# make identities COMFYUI_PATH=...  the engine's identities under ComfyUI's options for memory and precision (an hour)
 # make bench     what the pack costs
 # make proof     how much transfers: the lab's experiments, tables and figures in docs/proof (an hour on two cores)
 # make lab       train the lab's networks anew (hours; the weights are in the repository)
@@ -18,7 +19,12 @@ REQUIREMENTS = $(wildcard $(COMFYUI_PATH)/requirements.txt)
 # The threads of PyTorch and the lab's small models get in each other's way on few cores.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test bench proof lab pictures host lint setup
+# What has to hold on every machine, and the ways to start ComfyUI under which it is tried.
+IDENTITIES := $(addprefix tests/host/,$(addsuffix .py,test_samplers test_shared_weights test_partly_loaded \
+	test_dynamic_memory test_other_packs test_branches test_host_untouched server/test_queue))
+OPTIONS := --fp16-unet --bf16-unet --fp8_e4m3fn-unet --cache-none --disable-smart-memory --fast --async-offload
+
+.PHONY: demo test identities bench proof lab pictures host lint setup
 
 demo: setup
 	@$(PYTHON) -m lab.demo
@@ -26,6 +32,10 @@ demo: setup
 test: setup
 	$(ONE_THREAD) $(PYTHON) -m pytest tests/unit
 	test ! -f "$(COMFYUI_PATH)/main.py" || $(ONE_THREAD) $(PYTHON) -m pytest tests/host
+
+identities: setup
+	for option in $(OPTIONS); do echo "ComfyUI $$option"; \
+		COMFYUI_OPTIONS=$$option $(ONE_THREAD) $(PYTHON) -m pytest -q $(IDENTITIES) || exit 1; done
 
 bench: setup
 	$(ONE_THREAD) $(PYTHON) -m benchmarks.overhead

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import websocket
 
-from .host import LAB, REPOSITORY
+from .host import LAB, REPOSITORY, host_options
 
 PACKS = {"comfyui-delta-sampling": REPOSITORY, "delta-sampling-lab": LAB}
 
@@ -100,7 +100,7 @@ def server(
         log = Path(folder) / "server.log"
         environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
         command = [sys.executable, host / "main.py", "--cpu", "--disable-auto-launch", "--base-directory", folder]
-        command += ["--port", str(port), *options]
+        command += ["--port", str(port), *options, *host_options()]
         with log.open("w") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=folder)
             client = Client(port, Path(folder), process)

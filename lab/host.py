@@ -15,14 +15,22 @@ def find_host() -> Path | None:
     return path if (path / "main.py").exists() else None
 
 
+def host_options() -> list[str]:
+    """Return the options that ComfyUI is to have: $COMFYUI_OPTIONS, as on its command line."""
+    return os.environ.get("COMFYUI_OPTIONS", "").split()
+
+
 def load_host(*packs: Path, cpu: bool = True) -> None:
     """Make ComfyUI importable, with its own nodes and those of `packs` loaded as it loads them."""
     sys.path.insert(0, str(find_host()))
-    # First, as in ComfyUI's main.py: later a module of older releases takes the name `utils`.
-    import utils.extra_config  # noqa: F401
-    from comfy.cli_args import args
+    import comfy.options
 
-    args.cpu = cpu
+    comfy.options.enable_args_parsing()
+    arguments, sys.argv = sys.argv, [sys.argv[0], *(["--cpu"] if cpu else []), *host_options()]
+    # As in ComfyUI's main.py, before all else: later a module of older releases takes the name `utils`.
+    import utils.extra_config as _  # noqa: F401
+
+    sys.argv = arguments
     import nodes
     import server
 

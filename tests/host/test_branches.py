@@ -15,6 +15,7 @@ from .tiny import (
     CPU,
     NEGATIVE,
     POSITIVE,
+    ROUNDING,
     UNET,
     delta_ksampler,
     ksampler,
@@ -34,7 +35,7 @@ def assert_arrives(found, expected, without):
     effect = (expected - without).abs().max()
     assert effect > 1e-4 * expected.abs().max()
     assert (found - expected).abs().max() < 0.01 * effect
-    assert relative_error(found, expected) < 1e-4
+    assert relative_error(found, expected) < ROUNDING
 
 
 def attention_patch(base):
@@ -252,7 +253,7 @@ def test_one_model_with_two_prompts_runs_them_in_one_call(base, condition, cfg, 
         apart = list(calls)
         calls.clear()
         found = delta_ksampler(base, base, target, **how)
-    assert relative_error(found, expected) < 1e-4
+    assert relative_error(found, expected) < ROUNDING
     assert sum(calls) == sum(apart)
     if condition is other_prompt:
         assert len(calls) == len(apart) / 2

@@ -14,7 +14,19 @@ from comfy.model_base import ModelType
 
 from .memory import dynamic_memory, dynamic_model, partly_loaded, unload
 from .test_branches import hook_lora
-from .tiny import NEGATIVE, POSITIVE, delta_ksampler, ksampler, model, of_the_pack, prompt, relative_error, with_lora
+from .tiny import (
+    NEGATIVE,
+    POSITIVE,
+    ROUNDING,
+    SINGLE,
+    delta_ksampler,
+    ksampler,
+    model,
+    of_the_pack,
+    prompt,
+    relative_error,
+    with_lora,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +66,12 @@ def test_models_are_dynamic_and_a_lora_counts():
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.01])
 @pytest.mark.parametrize("wiring", WIRED)
 def test_shared_weights_equal_separate_weights(wiring, share):
-    """The static copies that a LoRA pair needs may be loaded in part."""
+    """The static copies that a LoRA pair needs may be loaded in part, which rounds half precision otherwise."""
     shared = base()
     with partly_loaded(share):
         together = delta_ksampler(*WIRED[wiring](lambda: shared))
         expected = delta_ksampler(*WIRED[wiring](base))
-    assert torch.equal(together, expected)
+    assert torch.equal(together, expected) if SINGLE or share == 1 else relative_error(together, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("on", ["source", "adapted"])
@@ -73,7 +85,7 @@ def test_a_hook_on_a_prompt_beside_a_lora_in_the_branchs_own_file(on):
     found = delta_ksampler(*wired(), **roles)
     unload()
     expected = static_run(wired, roles)
-    assert relative_error(found, expected) < 1e-6
+    assert relative_error(found, expected) < ROUNDING / 100
 
 
 def static_run(wired, roles):

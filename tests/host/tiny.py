@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import comfy.lora
 import comfy.model_base
+import comfy.model_management
 import comfy.supported_models
 import comfy.weight_adapter
 import nodes as host_nodes
@@ -42,17 +43,33 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
             weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
 
 
+def _host_precision(family: type) -> tuple[torch.dtype, torch.dtype | None]:
+    """Return the precision of weights and, where it is another, that of the arithmetic, as the host's loaders do."""
+    supported = family.supported_inference_dtypes
+    stored = comfy.model_management.unet_dtype(device=CPU, supported_dtypes=supported)
+    return stored, comfy.model_management.unet_manual_cast(stored, CPU, supported)
+
+
+# What rounding may do to a run in the precision that the host was started with (--fp16-unet, say).
+SINGLE = _host_precision(comfy.supported_models.SD15) == (torch.float32, None)
+ROUNDING = 1e-4 if SINGLE else 5e-2
+
+
 def model(
     seed: int,
     kind: ModelType = ModelType.EPS,
     family: type = comfy.supported_models.SD15,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     base: type = comfy.model_base.BaseModel,
     **unet,
 ) -> ModelPatcher:
-    """Return a new model of a real architecture, small enough for milliseconds a call."""
+    """Return a new model of a real architecture, small enough for milliseconds a call.
+
+    Unless a `dtype` is given, its weights and its arithmetic have the precision that the host chooses.
+    """
     with torch.inference_mode(False):
-        config = family({**UNET, "dtype": dtype, **unet})
+        config = family({**UNET, **unet})
+        config.set_inference_dtype(*((dtype, None) if dtype else _host_precision(family)))
         made = base(config, model_type=kind, device=CPU)
         if config.inpaint_model():
             made.set_inpaint()
