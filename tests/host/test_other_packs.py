@@ -168,16 +168,25 @@ def in_calls_of_its_own(clone):
     clone.set_model_sampler_calc_cond_batch_function(calculate)
 
 
-def of_the_core(base):
+def momentum_of_the_core(base):
     return node("APG").execute(base, 0.5, 5.0, 0.5).result[0]
 
 
+def easy_cache(base):
+    return node("EasyCache").execute(base, 0.5, 0.0, 1.0, False).result[0]
+
+
+def lazy_cache(base):
+    return node("LazyCache").execute(base, 5.0, 0.0, 1.0, False).result[0]
+
+
 ROWS = [by_row, model_wrapper]
+CORE = [momentum_of_the_core, easy_cache, lazy_cache]
 MEMORIES = [
     in_a_variable, in_a_dict, in_an_object, in_a_method, in_a_default, between_two, in_a_wrapper, in_calls_of_its_own,
 ]  # fmt: skip
-PATCHES = [*map(changed, [*ROWS, *MEMORIES]), of_the_core]
-NAMES = [put.__name__ for put in (*ROWS, *MEMORIES, of_the_core)]
+PATCHES = [*map(changed, [*ROWS, *MEMORIES]), *CORE]
+NAMES = [put.__name__ for put in (*ROWS, *MEMORIES, *CORE)]
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=NAMES)
