@@ -172,12 +172,8 @@ def momentum_of_the_core(base):
     return node("APG").execute(base, 0.5, 5.0, 0.5).result[0]
 
 
-def easy_cache(base):
-    return node("EasyCache").execute(base, 0.5, 0.0, 1.0, False).result[0]
-
-
 ROWS = [by_row, model_wrapper]
-CORE = [momentum_of_the_core, easy_cache]
+CORE = [momentum_of_the_core]
 MEMORIES = [
     in_a_variable, in_a_dict, in_an_object, in_a_method, in_a_default, between_two, in_a_wrapper, in_calls_of_its_own,
 ]  # fmt: skip
