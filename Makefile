@@ -6,7 +6,7 @@
 # make lab       train the lab's networks anew (hours; the weights are in the repository)
 # make host      look for ComfyUI, install it with comfy-cli where it is missing
 # make pictures  the wiring pictures of the help pages (needs ComfyUI and Chromium)
-# make lint      ruff
+# make lint      ruff and mypy
 
 # ComfyUI is looked for here; the default is comfy-cli's default workspace.
 export COMFYUI_PATH ?= $(HOME)/comfy/ComfyUI
@@ -55,6 +55,7 @@ lab: setup
 lint: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	MYPYPATH="$(COMFYUI_PATH)" $(PYTHON) -m mypy
 
 # An environment with what ComfyUI requires and what the tests and the demo add to it.
 setup: $(UV) host

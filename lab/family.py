@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import denoisers, diffusion, judge, lifted, storage
-from .crossings import CROSSINGS, crossing_between, with_delta
+from .roles import CROSSINGS, crossing_between, with_delta
 
 COLUMNS = ("adapted", "target", "target + delta", "oracle")
 SAME_DETAIL = "target + delta, same detail"

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampling.crossing import Crossing
+from sampling.crossing import Crossing, Seen
 from sampling.noise_levels import NoiseLevels, mix, noise_to_signal, sigma_at
 
 from . import denoisers, diffusion
-from .crossings import CROSSINGS, crossing_between
 from .family import CFG, STEPS, Family
 from .measures import GROUPS, Scores, table, with_closures
+from .roles import CROSSINGS, crossing_between
 
 RESULTS = pathlib.Path(__file__).parent / "states.md"
 WAYS = ("own split", "same detail", "companion", "last mixed")
@@ -64,9 +64,8 @@ def sample(way: str | None, crossing: Crossing, calls: list, noise: Tensor, rati
                 level = crossing.sigma_for(levels, sigma)
                 seen = own(companion, level, levels)
             else:
-                seen, level = crossing.seen_by(
-                    levels, x, sigma, last if way == "last mixed" and last is not None else clean
-                )
+                split = last if way == "last mixed" and last is not None else clean
+                seen, level = Seen(crossing, x, sigma, (split,)).by(levels)
             predictions.append(call(seen, level))
         last = clean + crossing.delta(*predictions[::-1])
         state = step(state, last)

@@ -16,8 +16,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from . import autoencoder, denoisers, lifted, shapes
-from .crossings import fitted_bridge
 from .family import CFG, SAME_DETAIL, STEPS, Family
+from .roles import fitted_bridge
 
 FOLDER = REPOSITORY / "example_workflows"
 NODES = host_nodes.NODE_CLASS_MAPPINGS

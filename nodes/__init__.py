@@ -4,16 +4,12 @@ import nodes as host_nodes
 from comfy_api.latest import ComfyExtension, io
 
 from .authors_node import LatentDeltaKSampler
-from .bridges import DeltaBridge, LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
-from .combine import DeltaAutoguidance, DeltaCombine
-from .fast import DeltaFast
-from .guider import DeltaGuider
-from .ksampler import DeltaKSampler, DeltaKSamplerAdvanced
-from .options import DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule
-from .pair import DeltaPair
+from .bridges import LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
+from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule, DeltaTrust
+from .pairs import DeltaAutoguidance, DeltaPair
 from .report import DeltaReport
-from .resolution import DeltaResolution
-from .trust import DeltaTrust
+from .samplers import DeltaGuider, DeltaKSampler, DeltaKSamplerAdvanced
+from .views import DeltaBridge, DeltaResolution
 
 
 class DeltaSamplingExtension(ComfyExtension):

@@ -6,7 +6,7 @@ that were saved with three more widgets.
 
 from comfy_api.latest import io
 
-from .ksampler import DeltaKSampler
+from .samplers import DeltaKSampler
 
 
 class LatentDeltaKSampler(DeltaKSampler):

@@ -1,15 +1,15 @@
-"""Bridges between latent spaces: made, kept, and given to a delta."""
+"""Bridges between latent spaces: made and kept."""
 
-from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..sampling.bridge_fit import fit_bridge
+from ..sampling.delta import Bridge
 from ..sampling.host import bridge_files
 from ..sampling.host.vae_bridge import VAEBridge, encode_pairs, latent_shape
-from .inputs import CATEGORY, delta_input, delta_output
-
-BridgeType = io.Custom("LATENT_BRIDGE")
+from .inputs import CATEGORY, BridgeType
 
 
 def vae_inputs() -> list[io.Input]:
@@ -17,29 +17,6 @@ def vae_inputs() -> list[io.Input]:
         io.Vae.Input("source_vae", tooltip="The VAE of the source model, the old base."),
         io.Vae.Input("target_vae", tooltip="The VAE of the target model, the new base."),
     ]
-
-
-class DeltaBridge(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="DeltaBridge",
-            display_name="Delta Bridge",
-            category=CATEGORY,
-            description="Leads a delta between models whose latents differ, such as SD1.5 and Flux.",
-            search_aliases=["delta sampling", "latent bridge", "latent interposer"],
-            inputs=[
-                delta_input(),
-                BridgeType.Input(
-                    "bridge", tooltip="From a Latent Bridge Load, Latent Bridge Fit or Latent Bridge VAE."
-                ),
-            ],
-            outputs=[delta_output("The delta with the bridge.")],
-        )
-
-    @classmethod
-    def execute(cls, delta, bridge) -> io.NodeOutput:
-        return io.NodeOutput(tuple(replace(d, bridge=bridge) for d in delta))
 
 
 class LatentBridgeFit(io.ComfyNode):
@@ -68,7 +45,7 @@ class LatentBridgeFit(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, source_vae, target_vae) -> io.NodeOutput:
+    def execute(cls, images: list[Tensor], source_vae: list, target_vae: list) -> io.NodeOutput:
         (source_vae,), (target_vae,) = source_vae, target_vae
         pairs = encode_pairs(images, source_vae, target_vae)
         fit = fit_bridge(pairs, latent_shape(source_vae), latent_shape(target_vae))
@@ -92,7 +69,7 @@ class LatentBridgeVAE(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, source_vae, target_vae) -> io.NodeOutput:
+    def execute(cls, source_vae: Any, target_vae: Any) -> io.NodeOutput:
         return io.NodeOutput(VAEBridge(source_vae, target_vae))
 
 
@@ -118,7 +95,7 @@ class LatentBridgeSave(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, bridge, filename_prefix) -> io.NodeOutput:
+    def execute(cls, bridge: Bridge, filename_prefix: str) -> io.NodeOutput:
         name = bridge_files.save(bridge, filename_prefix)
         return io.NodeOutput(bridge, ui={"text": (f"Saved as {name}",)})
 
@@ -141,9 +118,9 @@ class LatentBridgeLoad(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, bridge_name) -> float:
+    def fingerprint_inputs(cls, bridge_name: str) -> float:
         return bridge_files.modified(bridge_name)
 
     @classmethod
-    def execute(cls, bridge_name) -> io.NodeOutput:
+    def execute(cls, bridge_name: str) -> io.NodeOutput:
         return io.NodeOutput(bridge_files.load(bridge_name))

@@ -6,8 +6,9 @@ from comfy_api.latest import io
 
 CATEGORY = f"{host_nodes.KSampler.CATEGORY}/delta sampling"
 
-# The value is a tuple of sampling.delta.Delta.
+# Their values are a sampling.delta.Deltas, and a Bridge of the same module.
 DeltaType = io.Custom("DELTA")
+BridgeType = io.Custom("LATENT_BRIDGE")
 
 ROLE_TOOLTIPS = {
     "source": {

@@ -6,6 +6,7 @@ The front end's side is `web/live_chart.js`.
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
@@ -23,7 +24,7 @@ def chart() -> Callable | None:
         return None
 
     def watch(steps: int) -> Callable | None:
-        server = getattr(PromptServer, "instance", None)
+        server: Any = getattr(PromptServer, "instance", None)
         client = getattr(server, "client_id", None)
         # Without a client a message would go to everyone.
         if client is None:

@@ -2,7 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..sampling import report
+from ..sampling.delta import Deltas
+from ..sampling.host.run import last_traces
+from .drawing import draw
 from .inputs import CATEGORY, delta_input
 
 
@@ -24,5 +26,5 @@ class DeltaReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, delta, samples) -> io.NodeOutput:
-        return io.NodeOutput(report.draw([d.trace for d in delta]))
+    def execute(cls, delta: Deltas, samples: dict) -> io.NodeOutput:
+        return io.NodeOutput(draw(last_traces(delta)))

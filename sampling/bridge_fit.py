@@ -48,16 +48,20 @@ def fit_bridge(pairs: Sequence[tuple[Tensor, Tensor]], source: LatentShape, targ
     last = source.channels * unfold**2
     sources, targets = slice(0, last), slice(last, -1)
     quality = [
-        _explained(sum(unseen), *_regress(sum(seen), *direction), *direction).tolist()
+        _explained(_total(unseen), *_regress(_total(seen), *direction), *direction).tolist()
         for direction in ((targets, sources), (sources, targets))
     ]
     bridge = LinearBridge(
         source,
         target,
-        Affine(*_regress(sum(products), targets, sources), fold, unfold),
-        Affine(*_regress(sum(products), sources, targets), unfold, fold),
+        Affine(*_regress(_total(products), targets, sources), fold, unfold),
+        Affine(*_regress(_total(products), sources, targets), unfold, fold),
     )
     return Fit(bridge, _by_channel(quality[0], source), _by_channel(quality[1], target), held_out)
+
+
+def _total(products: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(products)).sum(0)
 
 
 def _products(source: Tensor, target: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import DeltaError
+from .errors import DeltaError
 
 
 @dataclass(frozen=True)

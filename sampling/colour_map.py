@@ -1,7 +1,5 @@
 """What a delta does to colours: an affine map of a pixel's channels, which any other picture can follow."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -26,14 +24,3 @@ def _pixels(latent: Tensor) -> Tensor:
     """Return each pixel's channels and a one: [B, pixels, C + 1]."""
     flat = latent.flatten(2).float()
     return torch.cat([flat, torch.ones_like(flat[:, :1])], 1).mT
-
-
-def with_detail(delta: Tensor, disagreement: Tensor, prediction: Tensor, coarse: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return a `delta` [B, C, ...] of coarse pixels with detail that follows the target's `prediction`.
-
-    What the delta does to the colours of the source's prediction it does to the target's finer detail as
-    well. `disagreement` is the target's prediction minus the source's, `coarse` what the source's
-    resolution leaves of a latent; all in the target's latents. A delta of zero stays zero, bit for bit.
-    """
-    followed = colour_map(coarse(prediction - disagreement), delta, prediction)
-    return delta + (followed - coarse(followed))

@@ -59,7 +59,7 @@ class LatentMaps:
     coarse: Callable[[Tensor], Tensor] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Crossing:
     """How the branches of a delta see a target's state, and how the delta gets to the target.
 
@@ -72,58 +72,72 @@ class Crossing:
     maps: LatentMaps | None = None
     detail: float = 1.0
 
-    def sees_the_same(self, branch: NoiseLevels) -> bool:
-        """Say whether `branch` takes every latent and sigma of the target as they are."""
+    @cached_property
+    def as_it_is(self) -> frozenset[NoiseLevels]:
+        """Those `branches` that take every latent and sigma of the target as they are."""
         ranges = {(levels.sigma_min, levels.sigma_max) for levels in (self.levels, *self.branches)}
-        return self._keeps(branch) and len(ranges) == 1
+        return frozenset(filter(self.keeps, self.branches)) if len(ranges) == 1 else frozenset()
 
     def sigma_for(self, branch: NoiseLevels, sigma: Tensor) -> Tensor:
         """Return the sigma at which `branch` sees the target's `sigma`, kept within what both branches know."""
-        if self.sees_the_same(branch):
+        if branch in self.as_it_is:
             return sigma
         ratio = noise_to_signal(sigma, self.levels) * self.detail
         known = ratio.clamp(*self._known)
         level = sigma_at(known, branch)
         # What need not change is not rounded either.
-        return torch.where(known == ratio, sigma, level) if self._keeps(branch) else level
-
-    def seen_by(self, branch: NoiseLevels, x: Tensor, sigma: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the latent and the sigma [B] that `branch` has for the target's x [B, C, ...] at sigma [B].
-
-        `clean` is the clean latent that the target sees in x.
-        """
-        if self.sees_the_same(branch):
-            return x, sigma
-        level = self.sigma_for(branch, sigma)
-        noise = noise_in(x, clean, sigma, self.levels)
-        if self.maps is not None:
-            return mix(self.maps.clean_to_source(clean), self.maps.noise_to_source(noise), level, branch), level
-        seen = mix(clean, noise, level, branch)
-        if self._keeps(branch):
-            seen = torch.where((level == sigma).reshape(-1, *[1] * (x.ndim - 1)), x, seen)
-        return seen, level
-
-    def in_source(self, clean: Tensor) -> Tensor:
-        """Return a clean latent of the target's in the source's latents."""
-        return clean if self.maps is None else self.maps.clean_to_source(clean)
+        return torch.where(known == ratio, sigma, level) if self.keeps(branch) else level
 
     def delta(self, adapted: Tensor, source: Tensor) -> Tensor:
         """Return what `adapted` predicts beyond `source`, in the target's latents."""
         return adapted - source if self.maps is None else self.maps.delta_to_target(adapted, source)
 
-    def disagreement(self, clean: Tensor, source: Tensor) -> Tensor:
-        """Return what the target predicts beyond `source`, in the target's latents."""
-        return self.delta(self.in_source(clean), source)
-
-    @property
-    def coarse(self) -> Callable[[Tensor], Tensor] | None:
-        """What the source's resolution leaves of a latent of the target's, None where that is all of it."""
-        return None if self.maps is None else self.maps.coarse
-
     @cached_property
     def _known(self) -> tuple[float, float]:
         return known_range(*self.branches)
 
-    def _keeps(self, branch: NoiseLevels) -> bool:
+    def keeps(self, branch: NoiseLevels) -> bool:
         """Say whether latents and sigmas within the known range are the target's own."""
         return self.maps is None and branch.mixes_like(self.levels)
+
+
+class Seen:
+    """One state of the target as the branches of a crossing see it; its parts are worked out once, when asked for.
+
+    The state is the noisy latent x [B, C, ...] at sigma [B], and what the target predicts there: its denoised
+    latent, and where it is given the unconditional part.
+    """
+
+    def __init__(self, crossing: Crossing, x: Tensor, sigma: Tensor, predicted: Sequence[Tensor]):
+        self._crossing, self._x, self._sigma, self._predicted = crossing, x, sigma, predicted
+        self._own: dict[int, Tensor] = {}
+        self._states: dict[NoiseLevels, tuple[Tensor, Tensor]] = {}
+
+    def by(self, branch: NoiseLevels) -> tuple[Tensor, Tensor]:
+        """Return the latent and the sigma [B] of a branch with these levels."""
+        if branch not in self._states:
+            self._states[branch] = self._state(branch)
+        return self._states[branch]
+
+    def own(self, part: int) -> Tensor:
+        """Return part 0 or 1 of what the target predicts, in the source's latents."""
+        if part not in self._own:
+            maps, predicted = self._crossing.maps, self._predicted[part]
+            self._own[part] = predicted if maps is None else maps.clean_to_source(predicted)
+        return self._own[part]
+
+    def _state(self, branch: NoiseLevels) -> tuple[Tensor, Tensor]:
+        crossing, x, sigma = self._crossing, self._x, self._sigma
+        if branch in crossing.as_it_is:
+            return x, sigma
+        level = crossing.sigma_for(branch, sigma)
+        seen = mix(self.own(0), self._noise, level, branch)
+        if crossing.keeps(branch):
+            seen = torch.where((level == sigma).reshape(-1, *[1] * (x.ndim - 1)), x, seen)
+        return seen, level
+
+    @cached_property
+    def _noise(self) -> Tensor:
+        """The state's noise, in the source's latents."""
+        noise = noise_in(self._x, self._predicted[0], self._sigma, self._crossing.levels)
+        return noise if self._crossing.maps is None else self._crossing.maps.noise_to_source(noise)

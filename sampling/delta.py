@@ -1,18 +1,18 @@
-"""The method of arXiv 2512.03056, free of any host: a delta and how it is added."""
+"""What a delta is: two branches, and how their difference is seen, shaped and added. Settings only, no run."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .checks import require_number, step_of
-from .limits import Limits, limited
-from .noise_levels import NoiseLevels, noise_to_signal
-from .reuse import Held, Reuse
-from .schedule import Progress, Schedule
-from .trace import Trace
+from .bridges import LatentShape
+from .errors import require_number
+from .limits import Limits
+from .reuse import Reuse
+from .schedule import Schedule
+from .trust import Trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,45 +32,101 @@ class Branch:
         return self.positive, self.negative
 
 
+class Bridge(Protocol):
+    """The maps between the raw latents of a target and those of a source, both as pictures [B, C, H, W]."""
+
+    is_linear: bool
+
+    @property
+    def source(self) -> LatentShape: ...
+
+    @property
+    def target(self) -> LatentShape: ...
+
+    @property
+    def noise_map(self) -> Any:
+        """The map whose polar factor carries noise, a `bridges.Affine`."""
+
+    @property
+    def models(self) -> Sequence:
+        """What the host has to load."""
+
+    def to(self, device: torch.device) -> "Bridge": ...
+
+    def clean_to_source(self, clean: Tensor) -> Tensor: ...
+
+    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class View:
+    """How the pair sees the target's state: at `scale` times its resolution, over a `bridge` between latents.
+
+    With `same_detail` its noise is what the way to its latents leaves of it, so that it sees as much of
+    the picture. Without a bridge the two kinds of latents have to be the same up to scale and shift.
+    """
+
+    scale: float = 1.0
+    same_detail: bool = False
+    bridge: Bridge | None = None
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self == View()
+
+
 @dataclass(frozen=True, eq=False)
 class Delta:
     """What `adapted` predicts beyond `source`, times `strength`, and how it is seen and added.
 
-    Without `adapted` the target's own prediction takes its place.
-
-    Source and adapted run at `scale` times the target's resolution. With `same_detail` their noise is
-    what the way to their latents leaves of it, so that they see as much of the picture. `bridge` leads
-    from the target's latents to theirs; without one the two kinds have to be the same up to scale and
-    shift.
-
-    The factors of `schedules` and `masks` multiply; `limits` apply one after the other. `reuse` says
-    when the delta is evaluated, None for always. `trust` is the limit of `trust.trusted`, None for taking
-    the delta as it is. Runs note what they did in `trace`, which changed copies share.
+    Without `adapted` the target's own prediction takes its place. The factors of `schedules` and `masks`
+    multiply; `limits` apply one after the other. `reuse` says when the delta is evaluated, None for always.
+    `trust` says what is done about things that the source does not know, None for nothing.
     """
 
     source: Branch
     adapted: Branch | None
     strength: float = 1.0
-    scale: float = 1.0
-    same_detail: bool = False
-    bridge: Any = None
+    view: View = View()
     schedules: tuple[Schedule, ...] = ()
     masks: tuple[Tensor, ...] = ()
     limits: tuple[Limits, ...] = ()
     reuse: Reuse | None = None
-    trust: float | None = None
-    trace: Trace = field(default_factory=Trace)
+    trust: Trust | None = None
 
     def __post_init__(self):
         require_number("strength of a delta", self.strength)
 
 
-def add_delta(prediction: Tensor, delta: Tensor, strength: float) -> Tensor:
-    """Return `prediction + strength * delta`, of one shape: denoised latents, or their unconditional parts.
+def add_all(prediction: Tensor, terms: Sequence[Tensor]) -> Tensor:
+    """Return the sum of a `prediction` and all `terms`, of one shape. Terms of zero leave it as it is, bit for bit."""
+    for term in terms:
+        prediction = prediction + term
+    return prediction
 
-    A delta of zero leaves `prediction` as it is, bit for bit.
-    """
-    return prediction + strength * delta
+
+@dataclass(frozen=True, eq=False)
+class Deltas:
+    """Several deltas, and the rule by which a call combines them with the target's prediction: their sum."""
+
+    deltas: tuple[Delta, ...]
+    combine: Callable[[Tensor, Sequence[Tensor]], Tensor] = add_all
+
+    def __iter__(self) -> Iterator[Delta]:
+        return iter(self.deltas)
+
+    def __len__(self) -> int:
+        return len(self.deltas)
+
+    def each(self, change: Callable[[Delta], Delta]) -> "Deltas":
+        """Return all with `change` applied, or these themselves where it changes none."""
+        changed = tuple(map(change, self.deltas))
+        same = all(new is old for new, old in zip(changed, self.deltas, strict=True))
+        return self if same else Deltas(changed, self.combine)
+
+    def and_also(self, others: "Deltas") -> "Deltas":
+        """Return these and `others` together, combined by the rule of these."""
+        return Deltas((*self.deltas, *others.deltas), self.combine)
 
 
 def role_names(deltas: Sequence[Delta]) -> list[tuple[str, str]]:
@@ -83,52 +139,3 @@ def role_names(deltas: Sequence[Delta]) -> list[tuple[str, str]]:
         (f"source{number}", f"adapted{number}") if delta.adapted else (f"weak{number}", "target")
         for delta, number in zip(deltas, numbers, strict=True)
     ]
-
-
-class DeltaInRun:
-    """A delta during one run of the target, whose `sigmas` fall from noise to 0.
-
-    `levels` are the target's; `sigma_of` gives the sigma of a percentage of the run, as its model
-    counts it. `masks` are those of the delta in the shape of the latent, or one that broadcasts to it.
-    """
-
-    def __init__(
-        self,
-        delta: Delta,
-        sigmas: Tensor,
-        levels: NoiseLevels,
-        sigma_of: Callable[[float], float],
-        masks: Sequence[Tensor] = (),
-    ):
-        self.delta, self.sigmas, self.levels, self.masks = delta, sigmas.cpu(), levels, masks
-        self.needs_sigma = bool(delta.schedules or delta.reuse)
-        self._progress = Progress(sigma_of) if delta.schedules else None
-        self._held = Held(delta.reuse) if delta.reuse else None
-        self.trace = delta.trace
-        self.trace.restart()
-        # Of the last call: the delta, and what of it was added.
-        self.last, self.last_added = None, None
-
-    def strength(self, sigma: float | None) -> float:
-        """Return the strength at `sigma`, which may be None where nothing depends on it."""
-        strength = self.delta.strength
-        for schedule in self.delta.schedules:
-            strength *= schedule.factor(self._progress.percent(sigma))
-        return strength
-
-    def parts(
-        self, sigma: float | None, clean: Tensor, evaluate: Callable[[], tuple[Tensor, ...]]
-    ) -> tuple[Tensor, ...]:
-        """Return what `evaluate` returns, or what is kept of it; `clean` is the target's prediction."""
-        if self._held is None:
-            return evaluate()
-        ratio = noise_to_signal(torch.tensor(sigma), self.levels).item()
-        return self._held.at(ratio, step_of(sigma, self.sigmas), clean, evaluate)
-
-    def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
-        """Return `delta` within its limits and masks, beside the target's `prediction`."""
-        for limits in self.delta.limits:
-            delta = limited(delta, prediction, limits)
-        for mask in self.masks:
-            delta = delta * mask
-        return delta

@@ -22,6 +22,10 @@ class Limits:
     band: str = "all"
     cutoff: float = 0.25
 
+    @property
+    def changes_nothing(self) -> bool:
+        return self == Limits(cutoff=self.cutoff)
+
 
 def limited(delta: Tensor, prediction: Tensor, limits: Limits) -> Tensor:
     """Return `delta` [B, C, ...] within `limits`, beside the target's `prediction` of the same shape."""

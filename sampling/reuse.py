@@ -21,6 +21,10 @@ class Reuse:
     threshold: float = 0.0
     extrapolate: bool = False
 
+    @property
+    def changes_nothing(self) -> bool:
+        return self == Reuse(extrapolate=self.extrapolate)
+
 
 @dataclass(eq=False)
 class Held:
@@ -34,8 +38,11 @@ class Held:
 
     def at(
         self, ratio: float, step: int, seen: Tensor, evaluate: Callable[[], tuple[Tensor, ...]]
-    ) -> tuple[Tensor, ...]:
-        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction."""
+    ) -> tuple[tuple[Tensor, ...], bool]:
+        """Return the parts at the noise-to-signal `ratio` in a `step` of the run, and whether they were evaluated.
+
+        `seen` is the target's prediction.
+        """
         if self.reuse.threshold > 0:
             if self.last_seen is not None:
                 self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
@@ -44,8 +51,9 @@ class Held:
             parts = evaluate()
             self.step, self.change = step, 0.0
             self.known = [*[pair for pair in self.known if pair[0] != ratio][-1:], (ratio, parts)]
-            return parts
-        return self._extrapolated(ratio) if self.reuse.extrapolate and len(self.known) > 1 else self.known[-1][1]
+            return parts, True
+        follows = self.reuse.extrapolate and len(self.known) > 1
+        return self._extrapolated(ratio) if follows else self.known[-1][1], False
 
     def _is_due(self, step: int) -> bool:
         by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import require_number
+from .errors import require_number
 
 CURVES: dict[str, Callable[[float], float]] = {
     "constant": lambda share: 0.0,
@@ -34,6 +34,10 @@ class Schedule:
     def __post_init__(self):
         for name in ("strength_start", "strength_end"):
             require_number(f"{name} of a schedule", getattr(self, name))
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self == Schedule(curve=self.curve)
 
     def factor(self, percent: float) -> float:
         """Return the factor at `percent` of the run."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 
 @dataclass(frozen=True)
@@ -22,28 +23,22 @@ class Entry:
     evaluated: bool
 
 
-def sizes(entries: Sequence[Entry | None]) -> list[float | None]:
-    """Return the sizes of one call's entries as numbers, all read from the device at once."""
-    there = [entry.size for entry in entries if entry is not None]
-    read = iter(torch.stack(there).tolist() if there else ())
-    return [None if entry is None else next(read) for entry in entries]
+def sizes(entries: Sequence[Entry]) -> list[float]:
+    """Return the sizes of entries as numbers, all read from the device at once."""
+    return torch.stack([entry.size for entry in entries]).tolist() if entries else []
 
 
 @dataclass(eq=False)
 class Trace:
-    """What a delta did in its last run. `heat` is the mean size over channels, added up over the calls: [H, W]."""
+    """What a delta did in one run. `heat` is the mean size over channels, added up over the calls: [H, W]."""
 
     entries: list[Entry] = field(default_factory=list)
     heat: Tensor | None = None
 
-    def restart(self) -> None:
-        """Forget the last run."""
-        self.entries, self.heat = [], None
-
     def record(self, sigma: Tensor, added: Tensor, prediction: Tensor, evaluated: bool) -> Entry:
         """Note that `added` was added to the target's `prediction`, both [B, C, ..., H, W], without waiting for it."""
         a, p = added.flatten(1), prediction.flatten(1)
-        norms, whole = a.norm(dim=1), p.norm(dim=1).clamp(min=1e-12)
+        norms, whole = vector_norm(a, dim=1), vector_norm(p, dim=1).clamp(min=1e-12)
         cosine = (a * p).sum(1) / (norms * whole).clamp(min=1e-12)
         entry = Entry(sigma.flatten()[0], (norms / whole).mean(), cosine.mean(), evaluated)
         self.entries.append(entry)

@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from lab import shapes
-from lab.crossings import CROSSINGS, Roles
 from lab.denoisers import SmallNet
 from lab.family import STEPS
+from lab.roles import CROSSINGS, Roles
 
 from .runs import Made, Runs, chained, late_sigmas, option, over_a_bridge
 
@@ -72,6 +72,6 @@ def redone(runs: Runs, roles: Roles, first: Made, labels, seed: int, sigmas: Ten
     return second
 
 
-def strong(delta: tuple, strength: float) -> tuple:
+def strong(delta, strength: float):
     """Return the DELTA at another strength."""
     return option("DeltaSchedule", strength_start=strength)(delta)

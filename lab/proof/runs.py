@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lab import adapters, denoisers, diffusion, lifted, shapes
-from lab.crossings import bridge_latents
 from lab.family import CFG, STEPS, Family
+from lab.roles import bridge_latents
 
 NODES = host_nodes.NODE_CLASS_MAPPINGS
 
@@ -120,7 +120,7 @@ class Runs:
 
 def over_a_bridge(runs: Runs, source: str, target: str) -> Callable:
     """Return the change that a Delta Bridge makes, with a bridge fitted to some pictures."""
-    pack = NODES["DeltaBridge"].__module__.removesuffix(".nodes.bridges")
+    pack = NODES["DeltaBridge"].__module__.removesuffix(".nodes.views")
     fitting = importlib.import_module(f"{pack}.sampling.bridge_fit")
     spaces = importlib.import_module(f"{pack}.sampling.host.latent_spaces")
     latents = bridge_latents(runs.family.coder, runs.net(source), runs.net(target))

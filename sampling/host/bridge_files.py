@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 
 from ..bridges import Affine, LatentShape, LinearBridge, folds
-from ..checks import DeltaError, not_finite
+from ..errors import DeltaError, not_finite
 
 FOLDER = "latent_bridges"
 KIND = "delta-sampling latent bridge 1"
@@ -92,9 +92,10 @@ def _shape(shapes: Any, role: str) -> LatentShape:
     names = [field.name for field in fields(LatentShape)]
     found = shapes.get(role) if isinstance(shapes, dict) else None
     numbers = [found.get(name) for name in names] if isinstance(found, dict) else []
-    if not numbers or not all(type(number) is int and number > 0 for number in numbers):
+    whole = [number for number in numbers if type(number) is int and number > 0]
+    if len(whole) != len(names):
         raise ValueError(f"{' and '.join(names)} of the {role}'s latents were expected, {found!r} was found")
-    return LatentShape(*numbers)
+    return LatentShape(*whole)
 
 
 def _path(name: str) -> str:

@@ -11,7 +11,8 @@ def with_own_schedules(*conditionings: list) -> list[list]:
     A scheduled hook remembers the step it is at. Were it shared with another branch, that branch would
     move it on unseen. Hooks without a schedule remember nothing and stay as they are.
     """
-    groups, schedules = {}, {}
+    groups: dict[comfy.hooks.HookGroup, comfy.hooks.HookGroup] = {}
+    schedules: dict[comfy.hooks.HookKeyframeGroup, comfy.hooks.HookKeyframeGroup] = {}
 
     def own(hook: comfy.hooks.Hook) -> comfy.hooks.Hook:
         schedule = hook.hook_keyframe

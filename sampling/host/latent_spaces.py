@@ -9,7 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..bridges import LatentShape
-from ..checks import DeltaError
+from ..errors import DeltaError
 from ..noise_levels import NoiseLevels
 
 
@@ -72,22 +72,18 @@ class LatentSpace:
         """Return a picture [B, C, H, W] with the axes of this space."""
         return picture.reshape(*picture.shape[:2], *[1] * (self.axes - 2), *picture.shape[2:])
 
-    def to_raw(self, picture: Tensor) -> Tensor:
-        """Return the raw picture of the model's own."""
-        return self.picture(self.format.process_out(self.latent(picture)))
+    def raw_picture(self, latent: Tensor) -> Tensor:
+        """Return the raw picture of a latent of the model's."""
+        return self.picture(self.format.process_out(latent))
 
-    def to_model(self, raw: Tensor) -> Tensor:
-        """Return the model's picture of a raw one."""
-        return self.picture(self.format.process_in(self.latent(raw)))
-
-    def delta_to_model(self, raw: Tensor) -> Tensor:
-        """Return the model's difference of pictures for a raw difference."""
-        return self.to_model(raw) - self.to_model(torch.zeros_like(raw[:1]))
+    def from_raw(self, picture: Tensor) -> Tensor:
+        """Return the model's latent of a raw picture."""
+        return self.format.process_in(self.latent(picture))
 
 
 def noise_levels(model: ModelPatcher, role: str) -> NoiseLevels:
     """Return the noise that the model of `role` was made for, found by mixing some. Raises DeltaError if unknown."""
-    sampling = model.get_model_object("model_sampling")
+    sampling: Any = model.get_model_object("model_sampling")
     sigma, zero, one = torch.tensor([0.25, 0.5]), torch.zeros(2), torch.ones(2)
     clean = sampling.noise_scaling(sigma, zero.clone(), one.clone())
     noise = sampling.noise_scaling(sigma, one.clone(), zero.clone())

@@ -13,8 +13,8 @@ import comfy.sampler_helpers
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from ..checks import DeltaError
 from ..delta import Branch
+from ..errors import DeltaError
 from .weights import OwnWeights
 
 
@@ -88,7 +88,7 @@ def lent(weights: OwnWeights) -> Iterator[None]:
 
 
 def _leave(patcher: ModelPatcher) -> None:
-    patcher.patch_hooks(None)
+    patcher.patch_hooks(None)  # type: ignore[arg-type]
     patcher.unpatch_model(unpatch_weights=False)
 
 

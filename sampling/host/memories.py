@@ -51,9 +51,12 @@ def separate_memories(patcher: ModelPatcher, taken: set[int]) -> None:
 
 def with_own_controls(conditionings: Sequence[list], taken: set[int]) -> list[list]:
     """Return `conditionings` with copies of those controls that are in `taken`; then note there what they had."""
-    copies: dict[ControlBase | None, ControlBase | None] = {None: None}
+    copies: dict[ControlBase, ControlBase] = {}
 
-    def own(control: ControlBase | None) -> ControlBase | None:
+    # Every control of the host has a copy(), though their base class does not say so.
+    def own(control: Any) -> ControlBase | None:
+        if control is None:
+            return None
         if control not in copies:
             chain = own(control.previous_controlnet)
             shared = id(control) in taken or chain is not control.previous_controlnet
@@ -106,7 +109,7 @@ class _Copier:
         return copied
 
     def _copy(self, value: Any) -> Any:
-        kind = type(value)
+        kind: Any = type(value)
         if kind is dict:
             copied = self._note(value, {})
             copied.update((key, self.copy(each)) for key, each in value.items())

@@ -1,11 +1,20 @@
-"""What a run was started with."""
+"""What a run was started with, and what its branches are started with in their own latents and sigmas."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.nested_tensor
 import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor
+
+from ..crossing import Crossing
+from ..delta import Branch
+from ..noise_levels import NoiseLevels
+from .latent_spaces import LatentSpace
+
+AREA_UNIT = 8  # areas of conditioning are counted in blocks of 8 by 8 pixels of the picture
 
 
 @dataclass(frozen=True)
@@ -43,3 +52,43 @@ def run_input(
 
     mask = None if denoise_mask is None else nested(denoise_mask, slice(1))
     return RunInput(nested(noise), nested(latent_image), sigmas, mask, seed)
+
+
+def run_of_branch(
+    crossing: Crossing, target: ModelPatcher, patcher: ModelPatcher, levels: NoiseLevels, run: RunInput
+) -> RunInput:
+    """Return what a branch on `patcher` is to be opened with: the target's `run` in its own latents and sigmas."""
+    if levels in crossing.as_it_is:
+        return run
+    sigmas = torch.where(run.sigmas > 0, crossing.sigma_for(levels, run.sigmas), run.sigmas)
+    if crossing.maps is None:
+        return replace(run, sigmas=sigmas)
+    space, source_space = LatentSpace.of(target), LatentSpace.of(patcher)
+    noise, image, mask = crossing.maps.noise_to_source(run.noise), run.latent_image, run.denoise_mask
+    if image.count_nonzero() == 0:
+        # The host takes zeros for "no picture", and does not scale or shift them.
+        image = torch.zeros_like(noise)
+    else:
+        seen = crossing.maps.clean_to_source(space.from_raw(space.picture(image)))
+        image = source_space.latent(source_space.raw_picture(seen))
+    mask = None if mask is None else source_space.latent(space.picture(mask))
+    return RunInput(noise, image, sigmas, mask, run.seed)
+
+
+def placed(branch: Branch, target: ModelPatcher, run: RunInput) -> Branch:
+    """Return `branch` with the areas of its conditioning as shares of the picture, whatever its latents' size."""
+    space, source_space = LatentSpace.of(target), LatentSpace.of(branch.model)
+    edges = [edge * space.shape.downscale for edge in space.picture(run.noise).shape[2:]]
+    frames = source_space.axes - 2
+
+    def share(options: dict) -> dict:
+        area = options.get("area")
+        if area is None or len(area) != 4:
+            return options
+        height, width, y, x = (part * AREA_UNIT / edge for part, edge in zip(area, edges * 2, strict=True))
+        return {**options, "area": ("percentage", *[1.0] * frames, height, width, *[0.0] * frames, y, x)}
+
+    def placed_in(conditioning: list) -> list:
+        return [[embedding, share(options)] for embedding, options in conditioning]
+
+    return replace(branch, positive=placed_in(branch.positive), negative=placed_in(branch.negative))

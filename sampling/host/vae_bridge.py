@@ -32,12 +32,12 @@ def encode_pairs(images: Sequence[Tensor], source_vae: Any, target_vae: Any) -> 
     Large pictures are scaled down; all are cropped so that both VAEs see the same pixels.
     """
     block = max(latent_shape(vae).downscale for vae in (source_vae, target_vae))
-    pairs = []
+    pairs: list[tuple[Tensor, Tensor]] = []
     for batch in images:
         height, width = batch.shape[1:3]
         shrink = min(1.0, LONGEST_EDGE / max(height, width))
-        size = [max(block, int(edge * shrink) // block * block) for edge in (width, height)]
-        pictures = comfy.utils.common_upscale(batch.movedim(-1, 1), *size, "area", "center").movedim(1, -1)
+        width, height = (max(block, int(edge * shrink) // block * block) for edge in (width, height))
+        pictures = comfy.utils.common_upscale(batch.movedim(-1, 1), width, height, "area", "center").movedim(1, -1)
         pairs += zip(encode(source_vae, pictures), encode(target_vae, pictures), strict=True)
     return pairs
 

@@ -21,7 +21,7 @@ class OwnWeights:
 
     def __init__(self, patcher: ModelPatcher, owner: ModelPatcher):
         self.patcher, self.owner = patcher, owner
-        keys = {}
+        keys: dict[str, None] = {}
         # As long as both patch alike, what the owner has loaded is what the borrower wants.
         if patcher.patches_uuid != owner.patches_uuid:
             for each in (owner, patcher):

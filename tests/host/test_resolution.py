@@ -44,7 +44,7 @@ def test_scale_1_changes_nothing(base, adapted):
 
 def test_scales_multiply(base, adapted):
     (delta,) = resized(resized(pair(base, adapted), 0.5), 0.5, "same detail")
-    assert (delta.scale, delta.same_detail) == (0.25, True)
+    assert (delta.view.scale, delta.view.same_detail) == (0.25, True)
 
 
 @pytest.mark.parametrize(

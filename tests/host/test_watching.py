@@ -5,7 +5,7 @@ import torch
 
 from .tiny import combine, ksampler, of_the_pack, option, pair
 
-transfer = of_the_pack("sampling.host.transfer")
+run = of_the_pack("sampling.host.run")
 
 
 class Watcher:
@@ -21,21 +21,21 @@ def test_a_watcher_gets_one_entry_a_call(base, adapted):
     whole = option("DeltaSchedule", pair(base, adapted), start_percent=0.3)
     deltas = combine(whole, option("DeltaReuse", pair(base, adapted, 0.5), every=2))
     watcher = Watcher()
-    watched = ksampler(transfer.with_deltas(base, deltas, watcher), steps=6)
-    assert torch.equal(watched, ksampler(transfer.with_deltas(base, deltas), steps=6))
+    plain = ksampler(run.with_deltas(base, deltas), steps=6)
+    assert torch.equal(ksampler(run.with_deltas(base, deltas, watcher), steps=6), plain)
     assert watcher.steps == [6] and len(watcher.calls) == 6
     late, reused = zip(*watcher.calls, strict=True)
     assert late[0] is None and late[-1] is not None
     assert [evaluated for _, evaluated in reused] == [True, False] * 3
-    for delta, seen in zip(deltas, (late, reused), strict=True):
-        found = delta.trace.numbers()
+    for trace, seen in zip(run.last_traces(deltas), (late, reused), strict=True):
+        found = trace.numbers()
         assert [size for size, _ in filter(None, seen)] == pytest.approx(found["size"])
         assert [evaluated for _, evaluated in filter(None, seen)] == found["evaluated"]
 
 
 def test_each_run_is_a_new_one_and_a_sampler_may_call_more_than_once_a_step(base, adapted):
     watcher = Watcher()
-    model = transfer.with_deltas(base, pair(base, adapted), watcher)
+    model = run.with_deltas(base, pair(base, adapted), watcher)
     for steps in (4, 3):
         ksampler(model, "heun", steps=steps)
     assert watcher.steps == [4, 3]
@@ -44,7 +44,7 @@ def test_each_run_is_a_new_one_and_a_sampler_may_call_more_than_once_a_step(base
 
 def test_samplers_that_use_the_unconditional_part_are_watched_alike(base, adapted):
     watcher = Watcher()
-    ksampler(transfer.with_deltas(base, pair(base, adapted), watcher), "euler_cfg_pp", steps=3)
+    ksampler(run.with_deltas(base, pair(base, adapted), watcher), "euler_cfg_pp", steps=3)
     assert len(watcher.calls) == 3 and all(len(call) == 1 for call in watcher.calls)
 
 
@@ -52,12 +52,12 @@ def test_nothing_is_read_where_nobody_watches(base, adapted, monkeypatch):
     def read(entries):
         raise AssertionError("read for nobody")
 
-    monkeypatch.setattr(of_the_pack("sampling.host.call"), "sizes", read)
+    monkeypatch.setattr(run, "sizes", read)
     delta = pair(base, adapted)
     for watch in (None, lambda steps: None):
-        ksampler(transfer.with_deltas(base, delta, watch))
+        ksampler(run.with_deltas(base, delta, watch))
     with pytest.raises(AssertionError, match="read for nobody"):
-        ksampler(transfer.with_deltas(base, delta, Watcher()))
+        ksampler(run.with_deltas(base, delta, Watcher()))
 
 
 def test_a_node_outside_of_the_queue_has_no_chart():

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampling.checks import DeltaError, require_finite, step_of
-from sampling.delta import add_delta
+from sampling.delta import add_all
+from sampling.errors import DeltaError, require_finite, step_of
 
 strengths = st.floats(-10, 10, width=32)
 seeds = st.integers(0, 2**32)
@@ -20,22 +20,22 @@ def predictions(seed: int) -> list[torch.Tensor]:
 @given(seeds, strengths)
 def test_an_adapter_that_changes_nothing_leaves_the_target_bit_for_bit(seed, strength):
     target, source, _ = predictions(seed)
-    assert torch.equal(add_delta(target, source - source, strength), target)
+    assert torch.equal(add_all(target, [strength * (source - source)]), target)
 
 
 @given(seeds)
 def test_strength_one_on_the_source_itself_gives_the_adapted(seed):
     _, source, adapted = predictions(seed)
-    torch.testing.assert_close(add_delta(source, adapted - source, 1.0), adapted)
+    torch.testing.assert_close(add_all(source, [1.0 * (adapted - source)]), adapted)
 
 
 @given(seeds, strengths)
 def test_two_halves_of_a_delta_are_the_whole_and_its_negative_cancels_it(seed, strength):
     target, source, adapted = predictions(seed)
-    whole = add_delta(target, adapted - source, strength)
-    half = add_delta(target, adapted - source, strength / 2)
-    torch.testing.assert_close(add_delta(half, adapted - source, strength / 2), whole, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(add_delta(whole, adapted - source, -strength), target, rtol=1e-4, atol=1e-4)
+    whole = add_all(target, [strength * (adapted - source)])
+    half = add_all(target, [strength / 2 * (adapted - source)])
+    torch.testing.assert_close(add_all(half, [strength / 2 * (adapted - source)]), whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(add_all(whole, [-strength * (adapted - source)]), target, rtol=1e-4, atol=1e-4)
 
 
 SIGMAS = torch.tensor([14.6, 7.0, 2.0, 0.5, 0.0])

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampling.delta import Delta, DeltaInRun
+from sampling.crossing import Crossing
+from sampling.delta import Delta
+from sampling.in_run import DeltaInRun
 from sampling.limits import Limits, along, limited, low_pass
 from sampling.noise_levels import NoiseLevels
 from sampling.reuse import Held, Reuse
@@ -13,6 +15,11 @@ from sampling.schedule import CURVES, Progress, Schedule
 
 FLOW = NoiseLevels(True, 0.001, 1.0)
 percents = st.floats(0, 1, width=32)
+
+
+def in_run(delta, sigmas):
+    crossing = Crossing(FLOW, (FLOW, FLOW))
+    return DeltaInRun(delta, crossing, None, None, torch.tensor(sigmas), lambda percent: 1 - percent)
 
 
 def random(*shape, seed=0):
@@ -50,7 +57,7 @@ def test_progress_inverts_the_models_own_percentages(percent):
 
 def test_schedules_multiply():
     schedules = (Schedule(0.0, 0.5), Schedule(curve="linear", strength_start=0.0, strength_end=1.0))
-    run = DeltaInRun(Delta(None, None, 2.0, schedules=schedules), torch.tensor([1.0, 0.5, 0.0]), FLOW, lambda p: 1 - p)
+    run = in_run(Delta(None, None, 2.0, schedules=schedules), [1.0, 0.5, 0.0])
     assert run.strength(0.75) == pytest.approx(2.0 * 0.25)
     assert run.strength(0.25) == 0.0
 
@@ -103,7 +110,10 @@ class Counting:
             self.calls.append(sigma)
             return (torch.tensor([float(len(self.calls) if self.values is None else self.values(sigma))]),)
 
-        return held.at(sigma, step, seen, evaluate)[0].item()
+        before = len(self.calls)
+        parts, evaluated = held.at(sigma, step, seen, evaluate)
+        assert evaluated == (len(self.calls) > before)
+        return parts[0].item()
 
 
 def test_every_third_step():
@@ -133,14 +143,13 @@ def test_a_threshold_on_what_has_changed():
 def test_a_flow_is_extrapolated_over_its_ratio_of_noise_to_signal():
     """From noise alone, an infinite ratio, there is no line; later it is straight over sigma / (1 - sigma)."""
     sigmas = [1.0, 0.8, 0.5, 0.25, 0.2, 0.1]
-    run = DeltaInRun(
-        Delta(None, None, reuse=Reuse(every=2, extrapolate=True)), torch.tensor([*sigmas, 0.0]), FLOW, lambda p: 1 - p
-    )
+    run = in_run(Delta(None, None, reuse=Reuse(every=2, extrapolate=True)), [*sigmas, 0.0])
 
     def at(sigma):
-        return run.parts(
+        parts, _ = run.kept(
             sigma, torch.zeros(1), lambda: (torch.tensor([3 * sigma / (1 - sigma) if sigma < 1 else 9.0]),)
         )
+        return parts
 
     assert [at(sigma)[0].item() for sigma in sigmas] == pytest.approx([9.0, 9.0, 3.0, 3.0, 0.75, 1 / 3])
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from sampling.colour_map import colour_map, with_detail
-from sampling.trust import trusted
+from sampling.colour_map import colour_map
+from sampling.resize import with_detail
+from sampling.trust import Trust, trusted
 
 
 def random(*shape, seed=0):
@@ -18,13 +19,13 @@ DELTA, SEEN, PREDICTION = (random(2, 4, 8, 8, seed=k) for k in range(3))
 
 
 def test_where_source_and_target_agree_the_delta_stays_as_it_is():
-    assert torch.equal(trusted(DELTA, torch.zeros_like(DELTA), PREDICTION, 0.15), DELTA)
+    assert torch.equal(trusted(DELTA, torch.zeros_like(DELTA), PREDICTION, Trust(0.15)), DELTA)
 
 
 @pytest.mark.parametrize("disagreement", [torch.zeros_like(SEEN), SEEN])
 def test_no_delta_stays_none(disagreement):
     nothing = torch.zeros_like(DELTA)
-    assert torch.equal(trusted(nothing, disagreement, PREDICTION, 0.15), nothing)
+    assert torch.equal(trusted(nothing, disagreement, PREDICTION, Trust(0.15)), nothing)
 
 
 @given(st.floats(0.05, 2))
@@ -32,14 +33,14 @@ def test_half_is_trusted_where_the_disagreement_is_at_its_limit(limit):
     disagreement = SEEN / SEEN.flatten(1).norm(dim=1)[:, None, None, None]
     disagreement = limit * disagreement * DELTA.flatten(1).norm(dim=1)[:, None, None, None]
     half = (DELTA + colour_map(PREDICTION - disagreement, DELTA, PREDICTION)) / 2
-    torch.testing.assert_close(trusted(DELTA, disagreement, PREDICTION, limit), half)
+    torch.testing.assert_close(trusted(DELTA, disagreement, PREDICTION, Trust(limit)), half)
 
 
 def test_samples_of_a_batch_are_trusted_one_by_one():
     disagreement = torch.stack([torch.zeros_like(SEEN[0]), 100 * SEEN[1]])
-    found = trusted(DELTA, disagreement, PREDICTION, 0.15)
+    found = trusted(DELTA, disagreement, PREDICTION, Trust(0.15))
     assert torch.equal(found[0], DELTA[0])
-    torch.testing.assert_close(found[1:], trusted(DELTA[1:], disagreement[1:], PREDICTION[1:], 0.15))
+    torch.testing.assert_close(found[1:], trusted(DELTA[1:], disagreement[1:], PREDICTION[1:], Trust(0.15)))
     assert not torch.allclose(found[1], DELTA[1], atol=0.1)
 
 

@@ -22,7 +22,8 @@ ROLES = r"\.\.\.|\b(?:source|adapted|weak|target)\b"
 
 def ours():
     module = host_nodes.NODE_CLASS_MAPPINGS["DeltaPair"].__module__.rpartition(".")[0]
-    return {name: node for name, node in host_nodes.NODE_CLASS_MAPPINGS.items() if node.__module__.startswith(module)}
+    found = {name: node for name, node in host_nodes.NODE_CLASS_MAPPINGS.items() if node.__module__.startswith(module)}
+    return {name: node for name, node in found.items() if not node.GET_SCHEMA().is_deprecated}
 
 
 def inputs_section(text):

@@ -1,5 +1,6 @@
 """The archive that users get: comfy-cli accepts it, and it works alone in an empty custom_nodes."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,10 @@ from lab.host import REPOSITORY, find_host
 
 OWN_UV = REPOSITORY / ".uv" / "bin" / "uv"
 UV = shutil.which("uv") or (str(OWN_UV) if OWN_UV.exists() else None)
+# Of what developers have, users get what they can read.
 FOR_DEVELOPERS = ("tests/", "lab/", "benchmarks/", "docs/", ".", "Makefile")
+FOR_READERS = (".md", ".png", ".json")
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,13 @@ def test_the_archive_holds_what_users_need_and_works_alone(comfy_cli, tmp_path):
     run("node", "pack")
     archive = zipfile.ZipFile(clone / "node.zip")
     names = archive.namelist()
-    assert not [name for name in names if name.startswith(FOR_DEVELOPERS)]
+    assert not [name for name in names if name.startswith(FOR_DEVELOPERS) and not name.endswith(FOR_READERS)]
+    folders = {parent.as_posix() for name in names for parent in Path(name).parents}
+    for page in (name for name in names if name.endswith(".md")):
+        for link in LINK.findall(archive.read(page).decode()):
+            leads_to = os.path.normpath(os.path.join(os.path.dirname(page), link))
+            assert leads_to in names or leads_to in folders, f"{page} links to {link}, which is not in the archive"
+    assert sum(each.compress_size for each in archive.infolist()) < 5e6
     packed = {Path(name).stem for name in names if name.startswith("web/docs/")}
     assert {"__init__.py", "pyproject.toml", "README.md", "LICENSE"} <= set(names)
     assert {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "web").glob("*.js")} <= set(names)

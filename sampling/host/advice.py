@@ -1,15 +1,14 @@
 """Errors that advise: what can be told of a run's models before it, and of a failure in it."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
 
-from ..checks import DeltaError, not_finite, require_number
 from ..delta import Delta, role_names
+from ..errors import DeltaError, not_finite, require_number
 from .latent_spaces import LatentSpace
 from .run_input import RunInput
 
@@ -25,7 +24,7 @@ def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
                 f"The {first} model works on {source}, the {second} model on {adapted}. A delta needs both on the same "
                 "ones. As source_model, load the base model that the adapter was made for."
             )
-        bridge = delta.bridge
+        bridge = delta.view.bridge
         if bridge is None and not own.rescales(source):
             raise DeltaError(
                 f"The {first} model works on {source}, the target model on {own}. A delta needs a bridge between the "
@@ -91,29 +90,24 @@ def advice(role: str, guider: CFGGuider, error: Exception) -> str | None:
 PLAIN = (DeltaError, comfy.model_management.InterruptProcessingException, comfy.model_management.OOM_EXCEPTION)
 
 
-@contextmanager
-def explained(*branches: tuple[str, CFGGuider], always: bool = True) -> Iterator[None]:
-    """Let a failure inside say which of `branches`, given as role and guider, it was in, and what may be done.
+def explain(error: Exception, *branches: tuple[str, CFGGuider], always: bool = True) -> None:
+    """Raise what says which of `branches`, given as role and guider, failed, and what may be done about it.
 
-    The original is attached. Without `always` failures that no prompt explains pass as they are.
+    The original is attached. Returns where the host has to see `error` as it is, and without `always` also
+    where no prompt explains it.
     """
-    try:
-        yield
-    except PLAIN:
-        raise
-    except Exception as error:
-        if "out of memory" in str(error).lower():
-            raise
-        advised = [found for role, guider in branches if (found := advice(role, guider, error))]
-        if not (advised or always):
-            raise
-        roles = " and ".join(role for role, _ in branches)
-        failed = (
-            f"The {roles} model failed with {type(error).__name__}: {error}. If a node of another pack changes how "
-            "this model is called (in tiles, in frames, from a cache), put one on each model of the delta and on the "
-            "target, or none: see 'Beside other packs' in the guide of Delta Sampling."
-        )
-        raise DeltaError(*(advised[:1] or [failed])) from error
+    if isinstance(error, PLAIN) or "out of memory" in str(error).lower():
+        return
+    advised = [found for role, guider in branches if (found := advice(role, guider, error))]
+    if not (advised or always):
+        return
+    roles = " and ".join(role for role, _ in branches)
+    failed = (
+        f"The {roles} model failed with {type(error).__name__}: {error}. If a node of another pack changes how "
+        "this model is called (in tiles, in frames, from a cache), put one on each model of the delta and on the "
+        "target, or none: see 'Beside other packs' in the guide of Delta Sampling."
+    )
+    raise DeltaError(*(advised[:1] or [failed])) from error
 
 
 def _text_width(config: dict) -> int | None:

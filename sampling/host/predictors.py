@@ -1,6 +1,6 @@
-"""Opening a branch: the host prepares it, then hands it over instead of sampling it."""
+"""Predictors: the host prepares a branch of a run, and hands it over in place of sampling it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..delta import Branch
 from ..noise_levels import NoiseLevels
-from .checks import explained
+from .advice import explain
 from .hooks import with_own_schedules
 from .latent_spaces import noise_levels
 from .lending import lent
@@ -26,8 +26,8 @@ KEY = "delta_sampling"
 
 
 @dataclass(eq=False)
-class OpenBranch:
-    """A branch of one run. `open` makes it ready; until the run ends it then predicts."""
+class Predictor:
+    """What a branch predicts in one run. `open` makes it ready; until the run ends it then can be asked."""
 
     role: str
     branch: Branch
@@ -53,12 +53,13 @@ class OpenBranch:
         return own + extra + self.patcher.get_nested_additional_models()
 
     def open(self, run: RunInput, then: Callable[[], Any]) -> Any:
-        """Return `then()`, called while this branch is open. The module has to be loaded."""
+        """Return `then()`, called while it is open. The module has to be loaded."""
         self.weights = OwnWeights(self.patcher, self.owner)
-        result = None
+        result, is_open = None, False
 
         def prepared(model_options):
-            nonlocal result
+            nonlocal result, is_open
+            is_open = True
             self.model_options = model_options
             self.seed = run.seed
             # Hooks leave the module with their branch. The host would compute a lone one's weights anew at every call.
@@ -67,17 +68,21 @@ class OpenBranch:
             result = then()
 
         with ExitStack() as preparing:
-            preparing.enter_context(explained((self.role, self.guider)))
             preparing.enter_context(lent(self.weights))
-            self.guider.sample(
-                run.noise,
-                run.latent_image,
-                _Handoff(prepared),
-                run.sigmas,
-                denoise_mask=run.denoise_mask,
-                disable_pbar=True,
-                seed=run.seed,
-            )
+            try:
+                self.guider.sample(
+                    run.noise,
+                    run.latent_image,
+                    _Handoff(prepared),
+                    run.sigmas,
+                    denoise_mask=run.denoise_mask,
+                    disable_pbar=True,
+                    seed=run.seed,
+                )
+            except Exception as error:
+                if not is_open:
+                    explain(error, (self.role, self.guider))
+                raise
         return result
 
     def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> tuple[Tensor, ...]:
@@ -97,16 +102,20 @@ class OpenBranch:
                 options.copy(), keep_uncond, disable_cfg1_optimization=True
             )
         device = self.patcher.load_device
-        with explained((self.role, self.guider)), lent(self.weights):
-            denoised = self.guider(x.to(device), sigma.to(device), model_options=options, seed=self.seed)
+        try:
+            with lent(self.weights):
+                denoised = self.guider(x.to(device), sigma.to(device), model_options=options, seed=self.seed)
+        except Exception as error:
+            explain(error, (self.role, self.guider))
+            raise
         return tuple(part.to(x.device) for part in (denoised, *uncond))
 
 
-def open_all(branches: list[tuple[OpenBranch, RunInput]], then: Callable[[], Any]) -> Any:
-    """Return `then()`, called while all of `branches` are open, each with its own input."""
-    if not branches:
+def open_all(predictors: Sequence[tuple[Predictor, RunInput]], then: Callable[[], Any]) -> Any:
+    """Return `then()`, called while all of `predictors` are open, each with its own input."""
+    if not predictors:
         return then()
-    (first, run), *rest = branches
+    (first, run), *rest = predictors
     return first.open(run, lambda: open_all(rest, then))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import DeltaError
-from .trace import Trace
+from ..sampling.errors import DeltaError
+from ..sampling.trace import Trace
 
 
 def draw(traces: Sequence[Trace], width: int = 1200) -> Tensor:

@@ -1,10 +1,11 @@
-"""The resolution that a delta's models run at."""
+"""DELTA from DELTA, how its pair sees the target: resolution, and a bridge between latents."""
 
 from dataclasses import replace
 
 from comfy_api.latest import io
 
-from .inputs import CATEGORY, delta_input, delta_output
+from ..sampling.delta import Bridge, Deltas, View
+from .inputs import CATEGORY, BridgeType, delta_input, delta_output
 
 SAME_NOISE, SAME_DETAIL = "same noise", "same detail"
 
@@ -41,8 +42,35 @@ class DeltaResolution(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, delta, scale, noise_match) -> io.NodeOutput:
+    def execute(cls, delta: Deltas, scale: float, noise_match: str) -> io.NodeOutput:
         same_detail = noise_match == SAME_DETAIL
         if scale == 1.0 and not same_detail:
             return io.NodeOutput(delta)
-        return io.NodeOutput(tuple(replace(d, scale=d.scale * scale, same_detail=same_detail) for d in delta))
+
+        def seen_at(view: View) -> View:
+            return replace(view, scale=view.scale * scale, same_detail=same_detail)
+
+        return io.NodeOutput(delta.each(lambda d: replace(d, view=seen_at(d.view))))
+
+
+class DeltaBridge(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeltaBridge",
+            display_name="Delta Bridge",
+            category=CATEGORY,
+            description="Leads a delta between models whose latents differ, such as SD1.5 and Flux.",
+            search_aliases=["delta sampling", "latent bridge", "latent interposer"],
+            inputs=[
+                delta_input(),
+                BridgeType.Input(
+                    "bridge", tooltip="From a Latent Bridge Load, Latent Bridge Fit or Latent Bridge VAE."
+                ),
+            ],
+            outputs=[delta_output("The delta with the bridge.")],
+        )
+
+    @classmethod
+    def execute(cls, delta: Deltas, bridge: Bridge) -> io.NodeOutput:
+        return io.NodeOutput(delta.each(lambda d: replace(d, view=replace(d.view, bridge=bridge))))

@@ -1,10 +1,12 @@
-"""The samplers: ComfyUI's own KSampler nodes, run on a target that carries deltas."""
+"""What samples: ComfyUI's own KSampler nodes and guider, on a target that carries deltas."""
 
+import comfy.samplers
 import nodes as host_nodes
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
-from ..sampling.delta import Branch, Delta
-from ..sampling.host.transfer import with_deltas
+from ..sampling.delta import Branch, Delta, Deltas
+from ..sampling.host.run import with_deltas
 from .inputs import (
     CATEGORY,
     cfg_input,
@@ -54,27 +56,27 @@ class DeltaKSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        source_model,
-        source_positive,
-        source_negative,
-        adapted_model,
-        adapted_positive,
-        adapted_negative,
-        target_model,
-        target_positive,
-        target_negative,
-        delta_strength,
-        seed,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        latent_image,
-        denoise,
+        source_model: ModelPatcher,
+        source_positive: list,
+        source_negative: list,
+        adapted_model: ModelPatcher,
+        adapted_positive: list,
+        adapted_negative: list,
+        target_model: ModelPatcher,
+        target_positive: list,
+        target_negative: list,
+        delta_strength: float,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        latent_image: dict,
+        denoise: float,
     ) -> io.NodeOutput:
         source = Branch(source_model, source_positive, source_negative, cfg)
         adapted = Branch(adapted_model, adapted_positive, adapted_negative, cfg)
-        model = with_deltas(target_model, (Delta(source, adapted, delta_strength),), chart())
+        model = with_deltas(target_model, Deltas((Delta(source, adapted, delta_strength),)), chart())
         result = host_nodes.KSampler().sample(
             model, seed, steps, cfg, sampler_name, scheduler, target_positive, target_negative, latent_image, denoise
         )
@@ -118,20 +120,20 @@ class DeltaKSamplerAdvanced(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model,
-        positive,
-        negative,
-        delta,
-        add_noise,
-        noise_seed,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        latent_image,
-        start_at_step,
-        end_at_step,
-        return_with_leftover_noise,
+        model: ModelPatcher,
+        positive: list,
+        negative: list,
+        delta: Deltas,
+        add_noise: str,
+        noise_seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        latent_image: dict,
+        start_at_step: int,
+        end_at_step: int,
+        return_with_leftover_noise: str,
     ) -> io.NodeOutput:
         result = host_nodes.KSamplerAdvanced().sample(
             with_deltas(model, delta, chart()),
@@ -149,3 +151,30 @@ class DeltaKSamplerAdvanced(io.ComfyNode):
             return_with_leftover_noise,
         )
         return io.NodeOutput(*result)
+
+
+class DeltaGuider(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeltaGuider",
+            display_name="Delta Guider",
+            category=CATEGORY,
+            description="A CFG guider that adds deltas to the model's predictions. For SamplerCustomAdvanced.",
+            search_aliases=["delta sampling", "lora transfer", "cfg guider"],
+            inputs=[
+                *role_inputs("target"),
+                cfg_input("The guidance scale of the target model. The Delta Pair has its own."),
+                delta_to_add(),
+            ],
+            # Equal guiders are not shared between nodes: each draws on the chart of its own.
+            not_idempotent=True,
+            outputs=[io.Guider.Output(tooltip="The guider, for SamplerCustomAdvanced.")],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, positive: list, negative: list, cfg: float, delta: Deltas) -> io.NodeOutput:
+        guider = comfy.samplers.CFGGuider(with_deltas(model, delta, chart()))
+        guider.set_conds(positive, negative)
+        guider.set_cfg(cfg)
+        return io.NodeOutput(guider)

@@ -1,6 +1,7 @@
-"""Source and adapted in one batched model call, where they are one model that differs in its prompts alone."""
+"""Predictors asked together: in one batched model call where they are one model that differs in its prompts alone."""
 
 import math
+from collections.abc import Sequence
 
 import comfy.controlnet
 import comfy.samplers
@@ -8,13 +9,22 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from .branches import OpenBranch
-from .checks import explained
+from .advice import explain
 from .lending import lent
+from .predictors import Predictor
 
 
-def go_together(source: OpenBranch, adapted: OpenBranch) -> bool:
-    """Say whether two open branches may share a model call: where no one is there who could tell.
+def predict(requests: Sequence[tuple[Predictor, Tensor, Tensor]], with_uncond: bool) -> list[tuple[Tensor, ...]]:
+    """Return what each predictor says at its x and sigma, as `Predictor.predict` does."""
+    if len(requests) == 2:
+        (source, x, sigma), (adapted, *other) = requests
+        if x is other[0] and sigma is other[1] and go_together(source, adapted):
+            return predict_together(source, adapted, x, sigma, with_uncond)
+    return [predictor.predict(x, sigma, with_uncond) for predictor, x, sigma in requests]
+
+
+def go_together(source: Predictor, adapted: Predictor) -> bool:
+    """Say whether two open predictors may share a model call: where no one is there who could tell.
 
     A call then has rows of four conditionings, which patches, controls and some models take for two. What
     looks at a call comes to it in three ways: with the model's class, on the MODEL, or on the prompts. So
@@ -46,23 +56,27 @@ def _looks_at_rows(cond: dict) -> bool:
 
 
 def predict_together(
-    source: OpenBranch, adapted: OpenBranch, x: Tensor, sigma: Tensor, with_uncond: bool
+    source: Predictor, adapted: Predictor, x: Tensor, sigma: Tensor, with_uncond: bool
 ) -> list[tuple[Tensor, ...]]:
-    """Return the predictions of both, as `OpenBranch.predict` returns one; the host batches what fits into memory."""
+    """Return the predictions of both, as `Predictor.predict` returns one; the host batches what fits into memory."""
     model, options, device = source.guider.inner_model, source.model_options, source.patcher.load_device
     x_there, sigma_there = x.to(device), sigma.to(device)
     conds = []
     for branch in (source, adapted):
         guided = with_uncond or not math.isclose(branch.guider.cfg, 1.0) or options.get("disable_cfg1_optimization")
         conds += [branch.guider.conds["positive"], branch.guider.conds.get("negative") if guided else None]
-    with explained(*((branch.role, branch.guider) for branch in (source, adapted))), lent(source.weights):
-        found = comfy.samplers.calc_cond_batch(model, conds, x_there, sigma_there, options)
-        predictions = []
-        for k, branch in enumerate((source, adapted)):
-            (cond, uncond), (positive, negative) = found[2 * k : 2 * k + 2], conds[2 * k : 2 * k + 2]
-            denoised = comfy.samplers.cfg_function(
-                model, cond, uncond, branch.guider.cfg, x_there, sigma_there, options, positive, negative
-            )
-            parts = (denoised, uncond) if with_uncond else (denoised,)
-            predictions.append(tuple(part.to(x.device) for part in parts))
+    predictions = []
+    try:
+        with lent(source.weights):
+            found = comfy.samplers.calc_cond_batch(model, conds, x_there, sigma_there, options)
+            for k, branch in enumerate((source, adapted)):
+                (cond, uncond), (positive, negative) = found[2 * k : 2 * k + 2], conds[2 * k : 2 * k + 2]
+                denoised = comfy.samplers.cfg_function(
+                    model, cond, uncond, branch.guider.cfg, x_there, sigma_there, options, positive, negative
+                )
+                parts = (denoised, uncond) if with_uncond else (denoised,)
+                predictions.append(tuple(part.to(x.device) for part in parts))
+    except Exception as error:
+        explain(error, (source.role, source.guider), (adapted.role, adapted.guider))
+        raise
     return predictions

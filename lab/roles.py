@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sampling.bridge_fit import fit_bridge
 from sampling.bridges import LatentShape, LinearBridge, affine_of, gain, same_latents
+from sampling.call import TARGET, call
 from sampling.crossing import Crossing, LatentMaps, noise_map
-from sampling.delta import add_delta
+from sampling.delta import Delta, add_all
+from sampling.in_run import DeltaInRun
 from sampling.noise_levels import NoiseLevels
 
 from . import autoencoder, diffusion, lifted, shapes
@@ -87,14 +90,14 @@ def crossing_between(coder, source, adapted, target, batch: int, seed: int, same
 def with_delta(
     crossing: Crossing, source: Callable, adapted: Callable, target: Callable, strength: float = 1.0
 ) -> Callable:
-    """Return the target's function (x, sigma) -> denoised with the delta added, as the pack does it in ComfyUI."""
+    """Return the target's function (x, sigma) -> denoised with the delta added, by the pack's own method."""
+    delta = DeltaInRun(Delta(None, None, strength), crossing, source, adapted, torch.zeros(1), lambda percent: 0.0)
 
-    def call(x: Tensor, sigma: Tensor) -> Tensor:
-        clean = target(x, sigma)
-        predictions = [
-            branch(*crossing.seen_by(known, x, sigma, clean))
-            for branch, known in zip((source, adapted), crossing.branches, strict=True)
-        ]
-        return add_delta(clean, crossing.delta(*predictions[::-1]), strength)
+    def evaluate(requests):
+        return [((target if who is TARGET else who)(x, sigma),) for who, x, sigma in requests]
 
-    return call
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        (mixed, *_), *_ = call([delta], add_all, x, sigma, evaluate)
+        return mixed
+
+    return denoised

@@ -1,0 +1,122 @@
+"""The method whole: what a target predicts with deltas, in one call of a sampler (arXiv 2512.03056).
+
+    D(x) = D_target(x) + sum over the deltas of strength * (D_adapted(x') - D_source(x'))
+
+D is a denoised prediction after guidance and x' the target's noisy latent x as a pair sees it. Each difference
+comes back to the target's latents, and is then changed in this order: detail (of a pair at a lower
+resolution), trust, reuse, limits, masks, strength.
+
+CFG++ samplers step along the unconditional part of the prediction: where it is given, the same formula holds for it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from .crossing import Crossing, Seen
+from .in_run import DeltaInRun
+from .noise_levels import signal_of
+from .resize import with_detail
+from .trust import trusted
+
+# A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
+Parts = tuple[Tensor, ...]
+# The one door to the models: takes several at once, each as (who, x, sigma), and returns what they predict.
+Requests = Sequence[tuple[Any, Tensor, Tensor]]
+Evaluate = Callable[[Requests], Sequence[Parts]]
+TARGET = "target"
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """What a delta came to in one call: as it was `found`, and what was `added`, both in the target's latents."""
+
+    delta: DeltaInRun
+    found: Parts
+    added: Parts
+    evaluated: bool
+
+
+def call(
+    deltas: Sequence[DeltaInRun],
+    combine: Callable[[Tensor, Sequence[Tensor]], Tensor],
+    x: Tensor,
+    sigma: Tensor,
+    evaluate: Evaluate,
+    mask: Tensor | None = None,
+) -> tuple[Parts, Parts, list[Term]]:
+    """Return the prediction with deltas at x [B, C, ...] and sigma [B], the target's own, and each delta's term.
+
+    `mask` is 1 where the picture is made and 0 where it is kept (inpainting).
+    """
+    # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
+    level = sigma.flatten()[0].item() if any(delta.needs_sigma for delta in deltas) else None
+    acting = [(delta, strength) for delta in deltas if (strength := delta.strength(level)) != 0]
+    for delta, _ in acting:
+        if delta.last is not None:
+            x = delta.without_own(x, sigma, mask)
+    (target,) = evaluate([(TARGET, x, sigma)])
+
+    shared = _Shared(x, sigma, target, evaluate)
+    terms = []
+    for delta, strength in acting:
+        found, evaluated = delta.kept(level, target[0], partial(_difference, delta, shared))
+        added = tuple(strength * delta.shaped(f, t) for f, t in zip(found, target, strict=False))
+        terms.append(Term(delta, found, added, evaluated))
+    mixed = tuple(combine(t, [term.added[part] for term in terms]) for part, t in enumerate(target))
+    return mixed, target, terms
+
+
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What the deltas of one call share: the target's state as a view shows it, and what a branch predicts at it."""
+
+    x: Tensor
+    sigma: Tensor
+    target: Parts
+    evaluate: Evaluate
+    views: dict[Crossing, Seen] = field(default_factory=dict)
+    predicted: dict[Any, Parts] = field(default_factory=dict)
+
+
+def _difference(delta: DeltaInRun, shared: _Shared) -> Parts:
+    """Return what adapted predicts beyond source, in the target's latents, as far as it is trusted."""
+    crossing, trust = delta.crossing, delta.delta.trust
+    if crossing not in shared.views:
+        shared.views[crossing] = Seen(crossing, shared.x, shared.sigma, shared.target)
+    seen = shared.views[crossing]
+    adapted, source = _pair(delta, seen, shared)
+    found = []
+    coarse = None if crossing.maps is None else crossing.maps.coarse
+    for part, (a, s, t) in enumerate(zip(adapted, source, shared.target, strict=False)):
+        difference = crossing.delta(a, s)
+        if coarse is not None or trust is not None:
+            disagreement = crossing.delta(seen.own(part), s)
+            if coarse is not None:
+                difference = with_detail(difference, disagreement, t, coarse)
+            if trust is not None:
+                difference = trusted(difference, disagreement, t, trust)
+        found.append(difference)
+    return tuple(found)
+
+
+def _pair(delta: DeltaInRun, seen: Seen, shared: _Shared) -> tuple[Parts, Parts]:
+    """Return the predictions of adapted and source, each branch evaluated once a call, both at once if need be."""
+    source, adapted = delta.source, delta.adapted
+    source_levels, adapted_levels = delta.crossing.branches
+    asked = {source: seen.by(source_levels)}
+    if adapted is None:
+        found = tuple(map(seen.own, range(len(shared.target))))
+    elif (before := delta.last) is not None:
+        # Of a trusted delta the adapted model sees all in a state of its own.
+        whole = shared.x + signal_of(before, shared.sigma, delta.crossing.levels)
+        state = Seen(delta.crossing, whole, shared.sigma, (shared.target[0] + before,))
+        (found,) = shared.evaluate([(adapted, *state.by(adapted_levels))])
+    else:
+        asked[adapted], found = seen.by(adapted_levels), None
+    missing = [(who, *state) for who, state in asked.items() if who not in shared.predicted]
+    shared.predicted.update(zip((who for who, *_ in missing), shared.evaluate(missing) if missing else (), strict=True))
+    return found or shared.predicted[adapted], shared.predicted[source]

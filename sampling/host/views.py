@@ -1,0 +1,95 @@
+"""How a delta's pair sees a target of the host: the crossing that its view and the models' latents and noise make."""
+
+from collections.abc import Callable
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..bridges import affine_of, gain, same_latents
+from ..crossing import Crossing, LatentMaps, noise_map
+from ..delta import Delta, role_names
+from ..noise_levels import NoiseLevels
+from ..resize import Resize
+from .latent_spaces import LatentSpace, noise_levels
+from .run_input import RunInput
+
+Step = Callable[[Tensor], Tensor]
+
+
+def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing:
+    """Return the crossing of `delta` in the run of `target` that was started with `run`."""
+    levels = noise_levels(target, "target"), branch_levels(target, delta)
+    if not changes_latents(target, delta):
+        return Crossing(*levels)
+    view = delta.view
+    space, source_space = LatentSpace.of(target), LatentSpace.of(delta.source.model)
+    bridge = (view.bridge or same_latents(space.shape)).to(target.load_device)
+    fold, unfold = bridge.noise_map.fold, bridge.noise_map.unfold
+    batch, _, *large = space.picture(run.noise).shape
+    small = large if view.scale == 1.0 else [fold * max(1, round(edge * view.scale / fold)) for edge in large]
+    resize = Resize((large[0], large[1]), (small[0], small[1]), target.load_device)
+
+    def in_model_space(probe: Tensor) -> Tensor:
+        raw = bridge.clean_to_source(space.raw_picture(space.latent(probe)))
+        return source_space.picture(source_space.from_raw(raw))
+
+    linear = affine_of(in_model_space, space.shape.channels, fold, unfold) if bridge.is_linear else bridge.noise_map
+    noise_shape = (batch, source_space.shape.channels, *(edge // fold * unfold for edge in small))
+    rotated = noise_map(linear, noise_shape, run.seed or 0).to(target.load_device)
+
+    # Latents of two axes are pictures as they are, and what is not resized needs no step for it.
+    picture, latent = (space.picture, space.latent) if space.axes > 2 else (None, None)
+    source_picture, source_latent = (
+        (source_space.picture, source_space.latent) if source_space.axes > 2 else (None, None)
+    )
+    smaller = resize.small != resize.large
+    down, noise_down, up = (resize.down, resize.noise_down, resize.up) if smaller else (None, None, None)
+    raw, to_model = space.format.process_out, space.format.process_in
+    source_raw = _chain(source_space.format.process_out, source_picture)
+    back = _chain(up, latent)
+
+    def delta_to_target(adapted: Tensor, source: Tensor) -> Tensor:
+        delta = back(bridge.delta_to_target(source_raw(adapted), source_raw(source)))
+        return to_model(delta) - to_model(torch.zeros_like(delta[:1]))
+
+    maps = LatentMaps(
+        _chain(raw, picture, down, bridge.clean_to_source, source_latent, source_space.format.process_in),
+        _chain(picture, noise_down, rotated, source_latent),
+        delta_to_target,
+        _chain(picture, down, up, latent) if smaller else None,
+    )
+    # A bridge says how much larger or smaller the same picture is in the source's latents.
+    detail = gain(linear) if view.bridge or view.same_detail else 1.0
+    return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail)
+
+
+def _chain(*steps: Step | None) -> Step:
+    """Return the function that does all `steps` one after the other, but for those that are None."""
+    needed = [step for step in steps if step is not None]
+
+    def chained(latent: Tensor) -> Tensor:
+        for step in needed:
+            latent = step(latent)
+        return latent
+
+    return chained
+
+
+def branch_levels(target: ModelPatcher, delta: Delta) -> tuple[NoiseLevels, NoiseLevels]:
+    """Return the noise levels of source and adapted."""
+    adapted = target if delta.adapted is None else delta.adapted.model
+    source_role, adapted_role = role_names([delta])[0]
+    return noise_levels(delta.source.model, source_role), noise_levels(adapted, adapted_role)
+
+
+def view_of(target: ModelPatcher, delta: Delta) -> tuple:
+    """Return what decides how the pair of `delta` sees a state of `target`; equal views see it alike."""
+    space = LatentSpace.of(delta.source.model).key
+    return space, branch_levels(target, delta), delta.view
+
+
+def changes_latents(target: ModelPatcher, delta: Delta) -> bool:
+    """Say whether the pair's latents are others than the target's, in kind or in resolution."""
+    same = LatentSpace.of(target).same_as(LatentSpace.of(delta.source.model))
+    return delta.view.bridge is not None or delta.view.scale != 1.0 or not same

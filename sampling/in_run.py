@@ -1,0 +1,91 @@
+"""A delta during one run: how far the run is, what is kept from earlier calls, and what was noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .crossing import Crossing
+from .delta import Delta
+from .errors import step_of
+from .limits import limited
+from .noise_levels import noise_to_signal, signal_of
+from .reuse import Held
+from .schedule import Progress
+from .trace import Trace
+
+if TYPE_CHECKING:
+    from .call import Parts, Term
+
+
+class DeltaInRun:
+    """A delta during one run of the target, whose `sigmas` fall from noise to 0.
+
+    `source` and `adapted` are what the run's models are asked by, `adapted` None where the target takes its
+    place. `sigma_of` gives the sigma of a percentage of the run, as the target's model counts it. `masks` are
+    those of the delta in the shape of the latent, or one that broadcasts to it.
+    """
+
+    def __init__(
+        self,
+        delta: Delta,
+        crossing: Crossing,
+        source: Any,
+        adapted: Any,
+        sigmas: Tensor,
+        sigma_of: Callable[[float], float],
+        masks: Sequence[Tensor] = (),
+    ):
+        self.delta, self.crossing, self.source, self.adapted = delta, crossing, source, adapted
+        self.masks, self.trace = masks, Trace()
+        self.needs_sigma = bool(delta.schedules or delta.reuse)
+        # With trust, of the last call with it: the delta as it was found, and as it was added.
+        self.last: Tensor | None = None
+        self._last_added: Tensor | None = None
+        self._sigmas = sigmas.cpu()
+        self._progress = Progress(sigma_of) if delta.schedules else None
+        self._held = Held(delta.reuse) if delta.reuse else None
+
+    def strength(self, sigma: float | None) -> float:
+        """Return the strength at `sigma`, which may be None where nothing depends on it."""
+        strength = self.delta.strength
+        if self._progress is not None and sigma is not None:
+            percent = self._progress.percent(sigma)
+            for schedule in self.delta.schedules:
+                strength *= schedule.factor(percent)
+        return strength
+
+    def without_own(self, x: Tensor, sigma: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the target's noisy latent x [B, C, ...] without what a trusted delta added before.
+
+        Target and source see this one: what they would find without the adapter. Where an inpainting
+        `mask` keeps the picture, nothing was added.
+        """
+        if self._last_added is None:
+            return x
+        added = self._last_added if mask is None else self._last_added * mask.to(self._last_added)
+        return x - signal_of(added, sigma, self.crossing.levels)
+
+    def kept(self, sigma: float | None, denoised: Tensor, find: Callable[[], Parts]) -> tuple[Parts, bool]:
+        """Return the delta's parts, and whether `find` was asked for them; `denoised` is the target's prediction."""
+        if self._held is None or sigma is None:
+            return find(), True
+        ratio = noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
+        return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find)
+
+    def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
+        """Return `delta` within its limits and masks, beside the target's `prediction`."""
+        for limits in self.delta.limits:
+            delta = limited(delta, prediction, limits)
+        for mask in self.masks:
+            delta = delta * mask
+        return delta
+
+    def note(self, term: Term, sigma: Tensor, prediction: Tensor) -> None:
+        """Remember a call: what it found and added beside the target's `prediction`."""
+        if self.delta.trust is not None:
+            self.last, self._last_added = term.found[0], term.added[0]
+        self.trace.record(sigma, term.added[0], prediction, term.evaluated)

@@ -1,0 +1,215 @@
+"""The method without a host: what holds between its stages, asked of models that are plain functions."""
+
+import pytest
+import torch
+
+from sampling.call import TARGET, call
+from sampling.crossing import Crossing, LatentMaps, Seen
+from sampling.delta import Branch, Delta, Deltas, add_all
+from sampling.in_run import DeltaInRun
+from sampling.limits import Limits, limited
+from sampling.noise_levels import NoiseLevels
+from sampling.resize import with_detail
+from sampling.reuse import Held, Reuse
+from sampling.trust import Trust, trusted
+
+LEVELS = NoiseLevels(False, 0.03, 14.6)
+SIGMAS = torch.tensor([4.0, 2.0, 1.0, 0.0])
+
+
+def noise(seed=0, size=8):
+    return torch.randn(2, 4, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+class Models:
+    """Predicts what it is told for each name, twice where the unconditional part is asked for, and counts."""
+
+    def __init__(self, with_uncond=False, **predictions):
+        self.predictions, self.with_uncond, self.asked = predictions, with_uncond, []
+
+    def __call__(self, requests):
+        self.asked.append([who for who, *_ in requests])
+        found = []
+        for who, x, sigma in requests:
+            said = self.predictions[who]
+            denoised = said(x, sigma) if callable(said) else said
+            found.append((denoised, 0.7 * denoised.flip(-1)) if self.with_uncond else (denoised,))
+        return found
+
+
+def in_run(delta=None, source="source", adapted="adapted", maps=None, masks=(), **settings):
+    delta = delta or Delta(Branch(None, None, None, 1.0), Branch(None, None, None, 1.0), **settings)
+    crossing = Crossing(LEVELS, (LEVELS, LEVELS), maps)
+    return DeltaInRun(delta, crossing, source, adapted, SIGMAS, lambda percent: 4 * (1 - percent), masks)
+
+
+def mixed(deltas, models, x=None, sigma=2.0, **more):
+    return call(deltas, add_all, noise(9) if x is None else x, torch.full((2,), sigma), models, **more)[0]
+
+
+T, S, A = noise(1), noise(2), noise(3)
+
+
+def test_the_formula():
+    models = Models(target=T, source=S, adapted=A)
+    (found,) = mixed([in_run(strength=0.5)], models)
+    assert torch.equal(found, T + 0.5 * (A - S))
+    assert models.asked == [[TARGET], ["source", "adapted"]]
+
+
+def test_limits_in_their_order_then_masks_then_strength():
+    limits = Limits(parallel=0.3, norm_limit=0.2, band="low")
+    mask = (torch.arange(8) % 3 == 0).float().expand(1, 1, 8, 8)
+    (found,) = mixed([in_run(limits=(limits,), masks=(mask,), strength=2.0)], Models(target=T, source=S, adapted=A))
+    torch.testing.assert_close(found, T + 2.0 * (limited(A - S, T, limits) * mask))
+    one_by_one = A - S
+    for each in (Limits(band="low"), Limits(parallel=0.3), Limits(norm_limit=0.2)):
+        one_by_one = limited(one_by_one, T, each)
+    torch.testing.assert_close(limited(A - S, T, limits), one_by_one)
+    for wrong in ([2, 0, 1], [1, 0, 2], [0, 2, 1]):
+        other = A - S
+        for k in wrong:
+            other = limited(other, T, [Limits(band="low"), Limits(parallel=0.3), Limits(norm_limit=0.2)][k])
+        assert not torch.allclose(other, one_by_one, atol=1e-3)
+    assert not torch.allclose(limited((A - S) * mask, T, limits), limited(A - S, T, limits) * mask, atol=1e-3)
+
+
+def test_limits_of_a_second_delta_stand_beside_the_target_not_the_sum():
+    limits = Limits(parallel=0.0, norm_limit=0.3)
+    models = Models(target=T, source=S, adapted=A, other=noise(4))
+    (found,) = mixed([in_run(), in_run(adapted="other", limits=(limits,))], models)
+    torch.testing.assert_close(found, T + (A - S) + limited(noise(4) - S, T, limits))
+
+
+def test_each_part_has_its_own_limits_and_its_own_trust():
+    limits, trust = Limits(norm_limit=0.1), Trust(1.0)
+    models = Models(with_uncond=True, target=T, source=S, adapted=A)
+    parts = mixed([in_run(limits=(limits,), trust=trust)], models)
+    uncond = [0.7 * each.flip(-1) for each in (T, S, A)]
+    for found, (t, s, a) in zip(parts, ((T, S, A), uncond), strict=True):
+        torch.testing.assert_close(found, t + limited(trusted(a - s, t - s, t, trust), t, limits))
+
+
+def halved(latent):
+    return torch.nn.functional.avg_pool2d(latent, 2)
+
+
+def doubled(latent):
+    return torch.nn.functional.interpolate(latent, scale_factor=2, mode="bilinear")
+
+
+HALF = LatentMaps(halved, lambda e: 2 * halved(e), lambda a, s: doubled(a - s), lambda z: doubled(halved(z)))
+
+
+def test_detail_comes_before_trust():
+    s, a, trust = noise(2, 4), noise(3, 4), Trust(0.5)
+    (found,) = mixed([in_run(maps=HALF, trust=trust)], Models(target=T, source=s, adapted=a))
+    disagreement = doubled(halved(T) - s)
+    detailed = with_detail(doubled(a - s), disagreement, T, HALF.coarse)
+    torch.testing.assert_close(found, T + trusted(detailed, disagreement, T, trust))
+    other = with_detail(trusted(doubled(a - s), disagreement, T, trust), disagreement, T, HALF.coarse)
+    assert not torch.allclose(found, T + other, atol=1e-3)
+
+
+def test_the_way_to_the_pair_is_gone_once_a_call():
+    ways = []
+
+    def counted(latent):
+        ways.append(latent)
+        return halved(latent)
+
+    maps = LatentMaps(counted, HALF.noise_to_source, HALF.delta_to_target, HALF.coarse)
+    models = Models(target=T, source=noise(2, 4), adapted=noise(3, 4), other=noise(4, 4))
+    crossing = Crossing(LEVELS, (LEVELS, LEVELS), maps)
+    deltas = [in_run(), in_run(adapted="other")]
+    for delta in deltas:
+        delta.crossing = crossing
+    mixed(deltas, models)
+    assert len(ways) == 1
+    assert models.asked == [[TARGET], ["source", "adapted"], ["other"]]
+
+
+def test_what_one_level_sees_is_what_another_mixes_anew():
+    flow = NoiseLevels(True, 0.001, 1.0)
+    crossing = Crossing(LEVELS, (LEVELS, flow), HALF)
+    seen = Seen(crossing, noise(9), torch.full((2,), 2.0), (T,))
+    (x, sigma), (flow_x, flow_sigma) = seen.by(LEVELS), seen.by(flow)
+    torch.testing.assert_close(flow_sigma, sigma / (1 + sigma))
+    torch.testing.assert_close(flow_x, x / (1 + sigma).reshape(-1, 1, 1, 1))
+
+
+def test_a_trusted_delta_is_taken_from_the_state_of_target_and_source_and_left_in_the_adapted_ones():
+    states = {}
+
+    def note(name, said):
+        def model(x, sigma):
+            states[name] = x
+            return said
+
+        return model
+
+    models = Models(**{name: note(name, said) for name, said in (("target", T), ("source", S), ("adapted", A))})
+    delta, x, sigma = in_run(strength=0.5, trust=Trust(1.0)), noise(9), torch.full((2,), 2.0)
+    _, target, (term,) = call([delta], add_all, x, sigma, models)
+    assert all(torch.equal(seen, x) for seen in states.values())
+    delta.note(term, sigma, target[0])
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[..., :4] = 1
+    mixed([delta], models, x, mask=mask)
+    bare = x - term.added[0] * mask
+    torch.testing.assert_close(states["target"], bare)
+    torch.testing.assert_close(states["source"], bare)
+    torch.testing.assert_close(states["adapted"], bare + term.found[0])
+
+
+def test_a_delta_that_does_not_act_asks_nobody():
+    models = Models(target=T)
+    assert torch.equal(mixed([in_run(strength=0.0)], models)[0], T)
+    assert models.asked == [[TARGET]]
+
+
+def test_equal_branches_are_asked_once():
+    models = Models(target=T, source=S)
+    assert torch.equal(mixed([in_run(adapted="source")], models)[0], T)
+    assert models.asked == [[TARGET], ["source"]]
+
+
+def test_without_an_adapted_model_the_target_takes_its_place():
+    delta = Delta(Branch(None, None, None, 1.0), None)
+    assert torch.equal(mixed([in_run(delta, adapted=None)], Models(target=T, source=S))[0], T + (T - S))
+
+
+def test_another_rule_gets_the_terms_of_all_deltas():
+    seen = []
+
+    def mean(prediction, terms):
+        seen.append(len(terms))
+        return prediction + sum(terms) / len(terms)
+
+    models = Models(target=T, source=S, adapted=A, other=noise(4))
+    deltas = [in_run(), in_run(adapted="other", strength=2.0)]
+    (found,), *_ = call(deltas, mean, noise(9), torch.full((2,), 2.0), models)
+    torch.testing.assert_close(found, T + ((A - S) + 2 * (noise(4) - S)) / 2)
+    assert seen == [2]
+
+
+def test_several_deltas_keep_their_rule_and_themselves():
+    branch = Branch(None, None, None, 1.0)
+    some = Deltas((Delta(branch, branch), Delta(branch, None)), combine=max)
+    assert some.each(lambda delta: delta) is some
+    assert some.and_also(Deltas((Delta(branch, None),))).combine is max
+    assert len(some.each(lambda delta: Delta(branch, branch, 2.0)).deltas) == 2
+
+
+def test_a_level_that_is_evaluated_twice_leaves_one_point_of_the_line():
+    """Second-order samplers evaluate a level at the end of one step and at the start of the next."""
+    held, values = Held(Reuse(every=1, threshold=1e-9, extrapolate=True)), iter([1.0, 2.0, 3.0])
+
+    def at(ratio, step, evaluate):
+        return held.at(ratio, step, torch.ones(1), evaluate)[0][0].item()
+
+    held.reuse = Reuse(every=2, extrapolate=True)
+    for ratio, step in ((8.0, 1), (4.0, 3), (4.0, 5)):
+        at(ratio, step, lambda: (torch.tensor([next(values)]),))
+    assert [ratio for ratio, _ in held.known] == [8.0, 4.0]
+    assert at(2.0, 6, None) == pytest.approx(3.0 + (3.0 - 1.0) * (2.0 - 4.0) / (4.0 - 8.0))
