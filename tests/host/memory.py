@@ -49,6 +49,12 @@ class _Allocator:
     def prioritize(self, *args):
         pass
 
+    def fault(self, offset, size):
+        """Say that there is no room: the host then uses memory of the call's own. Older hosts ask on the CPU too."""
+
+    def unpin(self, offset, size):
+        pass
+
     def loaded_size(self):
         return 0
 
@@ -67,8 +73,8 @@ class _Pins:
 def dynamic_memory():
     """Let the host's dynamic memory run on DYNAMIC_DEVICE, which is the CPU under another name.
 
-    Layers of at most 16 kB are loaded as on a card. Larger ones cannot be streamed from the CPU to itself: they
-    are used unpatched, so a LoRA has to keep to the small ones.
+    Layers of at most 16 kB are loaded as on a card. Larger ones newer hosts do not stream from the CPU to itself, but
+    use them unpatched: a LoRA has to keep to the small ones.
     """
 
     def is_cpu(device):

@@ -275,13 +275,14 @@ def test_a_window_that_ends_before_it_starts_is_refused():
     assert validate(start_percent=None, end_percent=0.5) is True, "a connected input is not known yet"
 
 
-def test_a_mask_on_packed_latents_is_refused(base, adapted, target):
+@pytest.mark.parametrize(("name", "settings"), [("Delta Mask", {"mask": torch.ones(1, 8, 8)}), ("Delta Trust", {})])
+def test_what_is_for_pictures_is_refused_on_packed_latents(name, settings):
     from .test_latents import Packed, Pictures, unusual_model
 
     packed = comfy.nested_tensor.NestedTensor([torch.zeros(1, 4, 8, 8), torch.zeros(1, 2, 3, 20)])
     source, goal = (unusual_model(seed, Pictures, Packed) for seed in (1, 2))
-    delta = option("DeltaMask", pair(source, goal), mask=torch.ones(1, 8, 8))
-    with pytest.raises(ValueError, match="Leave the Delta Mask out"):
+    delta = option(name.replace(" ", ""), pair(source, goal), **settings)
+    with pytest.raises(ValueError, match=f"Leave the {name} out"):
         advanced_sampler(goal, delta, latent_image={"samples": packed})
 
 
