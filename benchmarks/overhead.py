@@ -153,8 +153,8 @@ def main() -> None:
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, {machine}; euler, cfg 2.",
         f"The lab's models: 64x64 pixels, {STEPS} steps, median of {RUNS} runs. SD1.5's architecture with random",
         f"weights: 256x256 pixels, {LARGE_STEPS} steps, median of {LARGE_RUNS}. Both sides of each ratio are of one",
-        "run. A pair on one checkpoint works out the changed weights once a run and puts them in place for each call of",
-        "its second model; both are counted as the pack's own.",
+        "run. A pair on one checkpoint works out the changed weights once a run and puts them in place for each call",
+        "of its second model; both are counted as the pack's own.",
     ]
     text = "\n".join(["# Overhead", "", *setting, "", *lines, ""])
     TABLE.write_text(text)

@@ -77,13 +77,10 @@ def dynamic_memory():
     use them unpatched: a LoRA has to keep to the small ones.
     """
 
-    def is_cpu(device):
-        return getattr(device, "type", None) == "cpu" and device.index is None
-
     unload()
     with ExitStack() as replaced:
         for place, name, replacement in (
-            (comfy.model_management, "is_device_cpu", is_cpu),
+            (comfy.model_management, "is_device_cpu", lambda device: False),
             (comfy_aimdo.model_vbar, "ModelVBAR", _Allocator),
             (comfy_aimdo.host_buffer, "HostBuffer", _Pins),
         ):
