@@ -8,6 +8,7 @@ from call to call.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import comfy.model_management
@@ -28,10 +29,12 @@ class OwnWeights:
                 keys |= dict.fromkeys([*each.patches, *each.weight_wrapper_patches])
         self._places = {key: comfy.utils.resolve_attr(patcher.model, key) for key in keys}
         self._loaded: dict[str, torch.nn.Parameter | None] = {}
-        self._room = MemoryCounter(
-            comfy.model_management.get_free_memory(patcher.load_device),
-            2 * comfy.model_management.minimum_inference_memory(),
-        )
+
+    @cached_property
+    def _room(self) -> MemoryCounter:
+        """What is left for a second set of weights once all models of the run are loaded."""
+        free = comfy.model_management.get_free_memory(self.patcher.load_device)
+        return MemoryCounter(free, 2 * comfy.model_management.minimum_inference_memory())
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
