@@ -25,7 +25,7 @@ def open_deltas(guider: CFGGuider, deltas: Sequence[Delta], run: RunInput) -> li
     target = guider.model_patcher
     crossings: dict[Any, Crossing] = {}
     branches: dict[Any, tuple[str, Branch]] = {}
-    keys: list[tuple[Any, Any]] = []
+    wired: list[tuple[Delta, Crossing, Any, Any]] = []
     for delta, roles in zip(deltas, role_names(deltas), strict=True):
         view = view_of(target, delta)
         if view not in crossings:
@@ -36,7 +36,7 @@ def open_deltas(guider: CFGGuider, deltas: Sequence[Delta], run: RunInput) -> li
             if branch is not None and key not in branches:
                 branches[key] = role, branch if crossings[view].maps is None else placed(branch, target, run)
             pair.append(key)
-        keys.append((pair[0], pair[1]))
+        wired.append((delta, crossings[view], pair[0], pair[1]))
 
     taken = set(map(id, [*remembering(target), *controls(guider.original_conds)]))
     predictors: dict[Any, Predictor | None] = {None: None}
@@ -50,14 +50,14 @@ def open_deltas(guider: CFGGuider, deltas: Sequence[Delta], run: RunInput) -> li
     return [
         DeltaInRun(
             delta,
-            crossings[view_of(target, delta)],
+            crossing,
             predictors[source],
             predictors[adapted],
             run.sigmas,
             model_sampling.percent_to_sigma,
             _masks(target, delta, run),
         )
-        for delta, (source, adapted) in zip(deltas, keys, strict=True)
+        for delta, crossing, source, adapted in wired
     ]
 
 

@@ -35,8 +35,8 @@ def assign_owners(
         kin = [other for other in (target, *models) if other.is_clone(model)]
         one_set = all(other.patches_uuid == model.patches_uuid for other in kin)
         hooked = any(_has_hooks(other) for _, other in branches if other.model.is_clone(model))
-        streams = model.is_dynamic() and (hooked or not one_set)
-        clone = _static_clone(model, role) if streams else model.clone()
+        needs_copy = model.is_dynamic() and (hooked or not one_set)
+        clone = _static_clone(model, role) if needs_copy else model.clone()
         pairs.append((clone, owners.setdefault(id(clone.model), clone)))
     return pairs
 
