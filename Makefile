@@ -38,16 +38,16 @@ identities: setup
 		COMFYUI_OPTIONS=$$option $(ONE_THREAD) $(PYTHON) -m pytest -q $(IDENTITIES) || exit 1; done
 
 bench: setup
-	$(ONE_THREAD) $(PYTHON) -m benchmarks.overhead
-	$(ONE_THREAD) $(PYTHON) -m benchmarks.options
-	$(PYTHON) -m benchmarks.large
+	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.overhead
+	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.options
+	$(PYTHON) -m harness --gpu benchmarks.large
 
 pictures: setup
 	$(ONE_THREAD) $(PYTHON) -m docs.wiring
 
 proof: setup
-	$(ONE_THREAD) $(PYTHON) -m lab.proof
-	$(ONE_THREAD) $(PYTHON) -m lab.proof.gallery
+	$(ONE_THREAD) $(PYTHON) -m harness lab.proof
+	$(ONE_THREAD) $(PYTHON) -m harness lab.proof.gallery
 
 lab: setup
 	$(PYTHON) -m lab.retrain

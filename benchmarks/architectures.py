@@ -1,4 +1,4 @@
-"""Full-size architectures of the host. Import it after `load_host`."""
+"""Full-size architectures of the host."""
 
 import comfy.model_base
 import comfy.supported_models

@@ -1,4 +1,4 @@
-"""Full-size models with random weights: python -m benchmarks.large
+"""Full-size models with random weights: python -m harness --gpu benchmarks.large
 
 Counts the floating-point operations of the architectures of SD1.5, SDXL and SD3.5 medium without
 running them, and what a run with a delta costs relative to the plain target. Where there is an NVIDIA
@@ -11,26 +11,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from lab.host import REPOSITORY, load_host
-
-load_host(REPOSITORY, cpu=not torch.cuda.is_available())
-
 import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_patcher
-import comfy.weight_adapter
 import comfyui_version
-import nodes as host_nodes
+import torch
 from comfy.model_patcher import ModelPatcher
 from torch.utils.flop_counter import FlopCounterMode
+
+from harness.nodes import option, run_node, with_lora
 
 from .architectures import ARCHITECTURES, network
 
 TABLE = Path(__file__).parent / "large.md"
 RUNS, STEPS, CFG, SIZE = 3, 12, 5.0, 128
-NODES = host_nodes.NODE_CLASS_MAPPINGS
 CONTEXTS = {"SD1.5": (77, 768), "SDXL": (77, 2048), "SD3.5 medium": (154, 4096)}
 POOLED = {"SD1.5": None, "SDXL": 1280, "SD3.5 medium": 2048}
 VECTORS = {"SD1.5": None, "SDXL": 2816, "SD3.5 medium": 2048}
@@ -96,17 +90,6 @@ def on_gpu(name: str) -> ModelPatcher:
     return comfy.model_patcher.CoreModelPatcher(model, device, torch.device("cpu"))
 
 
-def with_lora(base: ModelPatcher) -> ModelPatcher:
-    """Return a clone of `base` with a rank 16 LoRA on every attention weight."""
-    clone, patches = base.clone(), {}
-    for key, weight in base.model.state_dict().items():
-        if weight.ndim == 2 and "attn" in key:
-            up, down = (0.01 * torch.randn(*shape) for shape in ((weight.shape[0], 16), (16, weight.shape[1])))
-            patches[key] = comfy.weight_adapter.LoRAAdapter({key}, (up, down, None, None, None, None))
-    clone.add_patches(patches)
-    return clone
-
-
 def conditioning(name: str) -> list:
     pooled = {"pooled_output": torch.zeros(1, POOLED[name])} if POOLED[name] else {}
     return [[0.1 * torch.randn(1, *CONTEXTS[name]), pooled]]
@@ -117,20 +100,20 @@ def run(case: Case | None, target: ModelPatcher, name: str) -> tuple[float, floa
     delta = ()
     if case is not None:
         prompt = conditioning(case.pair)
-        roles = (case.source, prompt, prompt, case.adapted, prompt, prompt)
-        delta = NODES["DeltaPair"].execute(*roles, CFG, 1.0).result[0]
-        for node, settings in case.options.items():
-            delta = NODES[node].execute(delta=delta, **settings).result[0]
+        roles = {"source_model": case.source, "adapted_model": case.adapted}
+        roles |= {f"{role}_{kind}": prompt for role in ("source", "adapted") for kind in ("positive", "negative")}
+        delta = run_node("DeltaPair", **roles, cfg=CFG)
+        for name_of_option, settings in case.options.items():
+            delta = option(name_of_option, delta, **settings)
     latent = {"samples": torch.zeros(1, ARCHITECTURES[name][1]["in_channels"], SIZE, SIZE)}
     own = conditioning(name)
+    inputs = {"model": target, "positive": own, "negative": own, "delta": delta, "cfg": CFG, "latent_image": latent}
     seconds = []
     for steps in (2, STEPS + 2):
         torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
         start = time.perf_counter()
-        NODES["DeltaKSamplerAdvanced"].execute(
-            target, own, own, delta, "enable", 1, steps, CFG, "euler", "normal", latent, 0, 10000, "disable"
-        )
+        run_node("DeltaKSamplerAdvanced", **inputs, steps=steps, scheduler="normal")
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return (seconds[1] - seconds[0]) / STEPS, torch.cuda.max_memory_allocated() / 1e9
@@ -139,12 +122,12 @@ def run(case: Case | None, target: ModelPatcher, name: str) -> tuple[float, floa
 def gpu_table() -> list[str]:
     """Return time and memory on the GPU, as markdown."""
     lines = ["| target | case | ms a step | relative to the plain target | peak memory, GB |", "|---|---|---|---|---|"]
-    reuse = {"DeltaReuse": {"every": 2, "threshold": 0.0, "extrapolate": True}}
-    native = {"DeltaResolution": {"scale": 0.5, "noise_match": "same noise"}}
+    reuse = {"DeltaReuse": {"every": 2, "extrapolate": True}}
+    native = {"DeltaResolution": {"scale": 0.5}}
     # A pair for SD3.5 has SD3.5's latents, so that no bridge comes into the figures.
     for name, pair in (("SD1.5", "SD1.5"), ("SDXL", "SD1.5"), ("SD3.5 medium", "SD3.5 medium")):
         base, target = on_gpu(pair), on_gpu(name)
-        lora = with_lora(base)
+        lora = with_lora(base, 1, rank=16, size=0.01)
         cases = {
             "plain target": None,
             "three models, naive": Case(pair, base, on_gpu(pair), {}),

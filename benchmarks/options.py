@@ -1,4 +1,4 @@
-"""What each option of a delta costs and what it changes: python -m benchmarks.options
+"""What each option of a delta costs and what it changes: python -m harness benchmarks.options
 
 The lab's trained models in the host. Rows are the samples that all models of a run evaluate (a
 model call with guidance has two per picture), relative to the plain target's. Time is the median of
@@ -8,28 +8,20 @@ oracle is left closed. The table goes to benchmarks/options.md, the plot to benc
 """
 
 import argparse
-import importlib
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
-
-# Loads the host.
-from lab.proof.runs import NODES, option
-
-matplotlib.use("Agg")
-
-import comfy.patcher_extension
 import comfyui_version
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from lab import denoisers, shapes
-from lab.family import CFG, STEPS, Family
+from lab import shapes
+from lab.family import CFG, STEPS
 from lab.measures import Scores, table, with_closures
+from lab.proof.runs import Made, Runs, option
 
 HERE = Path(__file__).parent
 FULL, HALF, TARGET, ORACLE = "full method", "half the resolution", "target", "oracle"
@@ -57,70 +49,44 @@ def variants() -> dict[str, tuple[float, Callable]]:
     }
 
 
-class Bench:
-    """The lab's family in the host: runs of the target with and without a delta, counted and timed."""
-
-    def __init__(self):
-        lab_nodes = importlib.import_module(NODES["LabModel"].__module__)
-        self.rows = 0
-        self.models = {name: self._counted(lab_nodes.hosted(name)) for name in ("source", "adapted", TARGET, ORACLE)}
-
-    def _counted(self, patcher):
-        def count(executor, x, *args, **kwargs):
-            self.rows += x[:1].numel() * len(x)
-            return executor(x, *args, **kwargs)
-
-        clone = patcher.clone()
-        clone.add_wrapper(comfy.patcher_extension.WrappersMP.APPLY_MODEL, count)
-        return clone
-
-    def run(self, labels, change: Callable | None = None, cfg: float = CFG, model: str = TARGET):
-        """Return latents, rows (samples of the target's size) and seconds of one run.
-
-        `change` is made to the delta of a pair at `cfg`; without it there is no delta.
-        """
-        contexts = (denoisers.one_hot(torch.as_tensor(c)) for c in (labels, np.full(len(labels), shapes.UNNAMED)))
-        positive, negative = ([[context, {}]] for context in contexts)
-        delta = ()
-        if change is not None:
-            roles = (self.models["source"], positive, negative, self.models["adapted"], positive, negative)
-            delta = change(NODES["DeltaPair"].execute(*roles, cfg, 1.0).result[0])
-        latent = {"samples": torch.zeros(len(labels), 4, 16, 16)}
-        self.rows, start = 0, time.perf_counter()
-        out = NODES["DeltaKSamplerAdvanced"].execute(
-            self.models[model], positive, negative, delta, "enable", 5, STEPS, CFG, "euler", "karras", latent, 0, 10000,
-            "disable",
-        )  # fmt: skip
-        return out.result[0]["samples"], self.rows / latent["samples"][0].numel(), time.perf_counter() - start
+def sampled(runs: Runs, labels, change: Callable | None = None, cfg: float = CFG, model: str = TARGET) -> Made:
+    """Return one run. `change` is made to the delta of a pair at `cfg`; without it there is no delta."""
+    delta = change(runs.pair("source", "adapted", labels, cfg)) if change else ()
+    return runs.sample(model, labels, 5, delta)
 
 
-def measure(bench: Bench, family: Family, samples: int) -> dict[str, dict]:
+def measure(runs: Runs, samples: int) -> dict[str, dict]:
     """Return {variant: {score: number}}: what it makes of the classes that the source knows."""
     labels = np.resize(shapes.SEEN, samples)
-    scores = Scores(family, shapes.SEEN, samples)
-    plain, plain_rows, _ = bench.run(labels)
+    scores = Scores(runs.family, shapes.SEEN, samples)
+    plain = sampled(runs, labels)
     rows = {
-        TARGET: scores.of(family.pictures(plain, family.nets[TARGET]), labels),
-        ORACLE: scores.of(family.pictures(bench.run(labels, model=ORACLE)[0], family.nets[ORACLE]), labels),
+        TARGET: scores.of(runs.pictures(TARGET, plain), labels),
+        ORACLE: scores.of(runs.pictures(ORACLE, sampled(runs, labels, model=ORACLE)), labels),
     }
     full = None
     for name, (cfg, change) in variants().items():
-        latents, count, _ = bench.run(labels, change, cfg)
-        full = latents if full is None else full
-        found = scores.of(family.pictures(latents, family.nets[TARGET]), labels)
-        error = ((latents - full).norm() / (full - plain).norm()).item()
-        rows[name] = {"rows": count / plain_rows, "time": 0.0, "error": error} | found
+        made = sampled(runs, labels, change, cfg)
+        full = made if full is None else full
+        found = scores.of(runs.pictures(TARGET, made), labels)
+        error = ((made.latents - full.latents).norm() / (full.latents - plain.latents).norm()).item()
+        rows[name] = {"rows": made.work / plain.work, "time": 0.0, "error": error} | found
         print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
     return {name: row for name, row in with_closures(rows).items() if name not in (TARGET, ORACLE)}
 
 
-def time_ratios(bench: Bench, repeats: int = 5, batch: int = 4) -> dict[str, float]:
+def time_ratios(runs: Runs, repeats: int = 5, batch: int = 4) -> dict[str, float]:
     """Return variant -> seconds of a run over those of the plain target right before it, the median of `repeats`."""
     labels = np.resize(shapes.SEEN, batch)
 
-    def ratio(cfg, change):
-        plain = bench.run(labels)[2]
-        return bench.run(labels, change, cfg)[2] / plain
+    def seconds(*variant) -> float:
+        start = time.perf_counter()
+        sampled(runs, labels, *variant)
+        return time.perf_counter() - start
+
+    def ratio(cfg, change) -> float:
+        plain = seconds()
+        return seconds(change, cfg) / plain
 
     return {name: statistics.median(ratio(*variant) for _ in range(repeats)) for name, variant in variants().items()}
 
@@ -154,9 +120,9 @@ def main():
     parser.add_argument("--samples", type=int, default=96, help="pictures per variant")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bench, family = Bench(), Family()
-    rows = measure(bench, family, arguments.samples)
-    for name, ratio in time_ratios(bench).items():
+    runs = Runs()
+    rows = measure(runs, arguments.samples)
+    for name, ratio in time_ratios(runs).items():
         rows[name]["time"] = ratio
     how = (
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, one CPU thread. {arguments.samples} "

@@ -1,4 +1,4 @@
-"""The pack's own time beside the model calls it makes: python -m benchmarks.overhead
+"""The pack's own time beside the model calls it makes: python -m harness benchmarks.overhead
 
 Wrappers of the host, put on each model, time every call of a model and every step. What a run
 spends beyond its model calls and beyond what a plain KSampler spends around its own is the pack's:
@@ -13,15 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lab.host import LAB, REPOSITORY, load_host
-
-load_host(REPOSITORY, LAB)
-
 import comfy.model_patcher
 import comfy.patcher_extension
 import comfyui_version
-import nodes as host_nodes
 import torch
+
+from harness.nodes import run_node
 
 from .architectures import network
 
@@ -96,15 +93,17 @@ def measure(source, adapted, target, positive, negative, latent, steps) -> tuple
     """Return the seconds of a step's model calls, the pack's own in a step, and its own once a run."""
     clock = Clock()
     source, adapted, target = clock.on_model(source), clock.on_model(adapted), clock.on_target(target)
-    shared = (1, steps, 2.0, "euler", "karras")
+    shared = dict(seed=1, steps=steps, cfg=2.0, scheduler="karras", latent_image=latent)
+    prompts = dict(positive=positive, negative=negative)
 
-    plain = clock.run(lambda: host_nodes.KSampler().sample(target, *shared, positive, negative, latent, 1.0))
+    plain = clock.run(lambda: run_node("KSampler", model=target, **prompts, **shared))
     around_run = plain - sum(clock.steps)
     around_call = statistics.median(step - calls for step, calls in zip(clock.steps, clock.calls, strict=True))
 
-    roles = (source, positive, negative, adapted, positive, negative, target, positive, negative)
-    node = host_nodes.NODE_CLASS_MAPPINGS["DeltaKSampler"]
-    delta = clock.run(lambda: node.execute(*roles, 1.0, *shared, latent, 1.0))
+    models = dict(source=source, adapted=adapted, target=target)
+    roles = {f"{role}_model": model for role, model in models.items()}
+    roles |= {f"{role}_{kind}": said for role in models for kind, said in prompts.items()}
+    delta = clock.run(lambda: run_node("DeltaKSampler", **roles, **shared))
     own = [step - calls - 3 * around_call for step, calls in zip(clock.steps, clock.calls, strict=True)]
     later = statistics.median(own[1:])
     return statistics.median(clock.calls), later, delta - sum(clock.steps) - around_run + own[0] - later
@@ -120,9 +119,8 @@ def row(case, runs, *inputs) -> str:
 
 
 def small_rows() -> Iterator[str]:
-    nodes = host_nodes.NODE_CLASS_MAPPINGS
-    source, adapted, target = (nodes["LabModel"].execute(name).result[0] for name in ("source", "adapted", "target"))
-    positive, negative = (nodes["LabPrompt"].execute(name, 1).result[0] for name in ("circle", ""))
+    source, adapted, target = (run_node("LabModel", name=name) for name in ("source", "adapted", "target"))
+    positive, negative = (run_node("LabPrompt", names=name) for name in ("circle", ""))
     changed = with_changed_weights(source, "")
     for batch in (1, 8):
         inputs = (target, positive, negative, {"samples": torch.zeros(batch, 4, 16, 16)}, STEPS)

@@ -9,8 +9,8 @@ import sys
 from PIL import Image
 from playwright.sync_api import Page
 
-from lab import browser, headless
-from lab.host import REPOSITORY, find_host
+from harness import browser, headless
+from harness.host import REPOSITORY, find_host
 
 FOLDER = REPOSITORY / "web" / "docs"
 WIDTH, COLOURS = 900, 128  # the help panel shows about half of that width

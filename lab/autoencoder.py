@@ -24,30 +24,33 @@ class _Residual(nn.Module):
 
 
 class AutoEncoder(nn.Module):
-    """`encode` takes pictures [B,3,H,W] in -1..1, `decode` gives them back; H and W are multiples of 4."""
+    """`encode` takes pictures [B,3,H,W] in -1..1, `decode` gives them back; H and W are multiples of 4.
 
-    def __init__(self):
+    `wide`, `deep` and `fine` are the widths of the encoder's two levels and of the decoder's last.
+    """
+
+    def __init__(self, wide=40, deep=64, fine=48):
         super().__init__()
         # Blocks of 2x2 pixels are channels from the start: convolutions on 64x64 are slow.
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(2),
-            nn.Conv2d(12, 40, 3, padding=1),
-            _Residual(40),
-            nn.Conv2d(40, 64, 4, stride=2, padding=1),
-            _Residual(64),
+            nn.Conv2d(12, wide, 3, padding=1),
+            _Residual(wide),
+            nn.Conv2d(wide, deep, 4, stride=2, padding=1),
+            _Residual(deep),
             nn.SiLU(),
-            nn.Conv2d(64, LATENT_CHANNELS, 1),
+            nn.Conv2d(deep, LATENT_CHANNELS, 1),
         )
         self.norm = nn.BatchNorm2d(LATENT_CHANNELS, affine=False, momentum=0.02)
         self.decoder = nn.Sequential(
-            nn.Conv2d(LATENT_CHANNELS, 64, 3, padding=1),
-            _Residual(64),
-            _Residual(64),
-            nn.Conv2d(64, 48 * 4, 1),
+            nn.Conv2d(LATENT_CHANNELS, deep, 3, padding=1),
+            _Residual(deep),
+            _Residual(deep),
+            nn.Conv2d(deep, fine * 4, 1),
             nn.PixelShuffle(2),
-            _Residual(48),
+            _Residual(fine),
             nn.SiLU(),
-            nn.Conv2d(48, 12, 3, padding=1),
+            nn.Conv2d(fine, 12, 3, padding=1),
             nn.PixelShuffle(2),
         )
         # A rough preview straight from the latents. Training it keeps the latents
@@ -61,6 +64,11 @@ class AutoEncoder(nn.Module):
 
     def decode(self, latent):
         return self.decoder(latent * self.spread + self.centre)
+
+    def rgb_factors(self):
+        """The linear preview of latents as `encode` gives them: weights [4,3] and bias [3], as the host's formats have them."""
+        weight = self.preview.weight[:, :, 0, 0]
+        return (weight * self.spread.flatten()).T, self.preview.bias + weight @ self.centre.flatten()
 
     @torch.no_grad()
     def fold(self, picture):
@@ -78,6 +86,15 @@ class AutoEncoder(nn.Module):
         last.weight.div_(std[:, None, None, None])
         self.norm = nn.Identity()
         return self
+
+
+# The autoencoders by name; the second has widths, pictures and a seed of its own.
+WIDTHS = {"autoencoder": {}, "large_autoencoder": {"wide": 48, "deep": 56, "fine": 40}}
+
+
+def made(name):
+    """The autoencoder `name`, untrained."""
+    return AutoEncoder(**WIDTHS[name])
 
 
 def loss(model, picture, noise=0.08):

@@ -14,9 +14,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from . import autoencoder, headless, picture, shapes
+from harness import headless
+from harness.host import REPOSITORY, find_host
+
+from . import autoencoder, picture, shapes
 from .family import COLUMNS, STEPS, Family
-from .host import REPOSITORY, find_host
 
 WORKFLOW = Path(__file__).parent / "demo_workflow.json"
 OUTPUT = REPOSITORY / "delta-sampling-demo.png"

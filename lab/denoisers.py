@@ -4,7 +4,7 @@ All are called as net(x, t, context): x [B,C,H,W], H and W multiples of 4, C the
 network's `channels`; t [B] float timesteps 0..999; context [B,1,6] with the
 one-hot class name, or zeros for the empty prompt. SourceNet and TargetNet want
 x scaled to unit variance; FlowNet wants it as it is, and t = 1000 sigma. Clean latents
-are the autoencoder's, or lifted ones, times the network's `scale`.
+are those of the network's autoencoder (`coder`), or lifted ones, times its `scale`.
 """
 
 import math
@@ -96,7 +96,7 @@ class Attention(nn.Module):
 class SourceNet(nn.Module):
     """The old base: a plain two-level U-Net that predicts eps."""
 
-    prediction, channels, scale = "eps", CHANNELS, 1.0
+    prediction, channels, scale, coder, fineness = "eps", CHANNELS, 1.0, "autoencoder", 1
 
     def __init__(self, wide=64, deep=112, condition=128):
         super().__init__()
@@ -144,7 +144,7 @@ class SmallNet(SourceNet):
 class TargetNet(nn.Module):
     """The new base: a three-level U-Net with attention and scale-and-shift conditioning that predicts v."""
 
-    prediction, channels, scale = "v", CHANNELS, 1.0
+    prediction, channels, scale, coder, fineness = "v", CHANNELS, 1.0, "autoencoder", 1
 
     def __init__(self, wide=64, mid=128, deep=160, condition=192):
         super().__init__()
@@ -167,7 +167,11 @@ class TargetNet(nn.Module):
 
     def forward(self, x, t, context):
         condition = self.condition(t, context)
-        wide = self.wide_in(self.enter(x.to(self.enter.weight.dtype)), condition)
+        h = self.levels(self.enter(x.to(self.enter.weight.dtype)), condition)
+        return self.leave(F.silu(self.leave_norm(h))).to(x.dtype)
+
+    def levels(self, h, condition):
+        wide = self.wide_in(h, condition)
         mid = self.mid_look(self.mid_in(self.down1(wide), condition))
         h = self.deep_look(self.deep(self.down2(mid), condition))
         h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), mid], 1)
@@ -175,7 +179,37 @@ class TargetNet(nn.Module):
         h = torch.cat([F.interpolate(self.up(h), scale_factor=2.0, mode="nearest"), wide], 1)
         for block in self.wide_out:
             h = block(h, condition)
-        return self.leave(F.silu(self.leave_norm(h))).to(x.dtype)
+        return h
+
+
+class LargeNet(TargetNet):
+    """The new base as people have it: for pictures of 128x128, in latents of an autoencoder trained apart.
+
+    TargetNet with a level of 32x32 around its three.
+    """
+
+    coder, fineness = "large_autoencoder", 2
+
+    def __init__(self, fine=32, wide=64, condition=192):
+        super().__init__(wide=wide, condition=condition)
+
+        def block(before, after):
+            return Block(before, after, condition, film=True)
+
+        self.enter = nn.Conv2d(CHANNELS, fine, 3, padding=1)
+        self.fine_in = block(fine, fine)
+        self.shrink, self.enlarge = nn.Conv2d(fine, wide, 3, stride=2, padding=1), nn.Conv2d(wide, fine, 1)
+        self.fine_out = nn.ModuleList([block(2 * fine, fine), block(fine, fine)])
+        self.leave_norm, self.leave = nn.GroupNorm(8, fine), nn.Conv2d(fine, CHANNELS, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+
+    def levels(self, h, condition):
+        fine = self.fine_in(h, condition)
+        h = self.enlarge(super().levels(self.shrink(fine), condition))
+        h = torch.cat([F.interpolate(h, scale_factor=2.0, mode="nearest"), fine], 1)
+        for block in self.fine_out:
+            h = block(h, condition)
+        return h
 
 
 class ScaledNet(TargetNet):
@@ -204,7 +238,7 @@ class FlowNet(nn.Module):
     It predicts the velocity noise - clean of x = (1 - sigma) clean + sigma noise.
     """
 
-    prediction, channels, scale = "flow", lifted.CHANNELS, 1.0
+    prediction, channels, scale, coder, fineness = "flow", lifted.CHANNELS, 1.0, "autoencoder", 1
 
     def __init__(self, wide=40, deep=80, condition=96):
         super().__init__()
@@ -255,6 +289,8 @@ NETS = {
     "source_few_steps": SourceNet,
     "small_source": SmallNet,
     "small_adapted": SmallNet,
+    "large_target": LargeNet,
+    "large_oracle": LargeNet,
     "scaled_target": ScaledNet,
     "scaled_oracle": ScaledNet,
 }

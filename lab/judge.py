@@ -20,12 +20,13 @@ FEATURES = 48
 class Judge(nn.Module):
     """Strided convolutions, a feature vector, and two heads: class (six and "other") and styled or not."""
 
-    def __init__(self):
+    def __init__(self, fineness=1):
         super().__init__()
-        layers, before = [nn.PixelUnshuffle(2)], 12
+        first = before = 12 * fineness**2
+        layers = [nn.PixelUnshuffle(2 * fineness)]
         for width in (32, 64, 96, 128):
             layers += [
-                nn.Conv2d(before, width, 3, stride=1 if before == 12 else 2, padding=1),
+                nn.Conv2d(before, width, 3, stride=1 if before == first else 2, padding=1),
                 nn.GroupNorm(8, width),
                 nn.SiLU(),
             ]
@@ -44,12 +45,12 @@ class Judge(nn.Module):
         return self.kind(h), self.style(h)[:, 0]
 
 
-def training_pool(rng, coder, n):
+def training_pool(rng, coder, n, fineness=1):
     """Base and styled pictures, half of them through the autoencoder; class and style targets."""
     pictures, kinds, styles = [], [], []
     for style, look in enumerate(("base", "style")):
         labels = np.sort(rng.integers(-1, len(shapes.CLASSES), n))
-        drawn = autoencoder.to_model(shapes.draw(rng, labels, look))
+        drawn = autoencoder.to_model(shapes.draw(rng, labels, look, fineness=fineness))
         for part in torch.arange(1, n, 2).split(128):
             latent = coder.encode(drawn[part])
             drawn[part] = coder.decode(latent + 0.05 * torch.randn_like(latent))

@@ -23,30 +23,37 @@ CATEGORY = "delta sampling lab"
 class LabLatents(comfy.latent_formats.LatentFormat):
     """The lab autoencoder's latents: unit variance, 4 channels; its linear preview serves the host's."""
 
+    coder = "autoencoder"
+
     def __init__(self):
-        preview = storage.load_autoencoder().preview
-        self.latent_rgb_factors = preview.weight[:, :, 0, 0].T.tolist()
-        self.latent_rgb_factors_bias = preview.bias.tolist()
+        weight, bias = storage.load_autoencoder(self.coder).rgb_factors()
+        self.latent_rgb_factors, self.latent_rgb_factors_bias = weight.tolist(), bias.tolist()
 
 
-class LiftedLatents(comfy.latent_formats.LatentFormat):
+class LargeLatents(LabLatents):
+    """The latents of the autoencoder that was trained apart, for pictures of 128x128."""
+
+    coder = "large_autoencoder"
+
+
+class LiftedLatents(LabLatents):
     """The flow family's latents: unit variance, 16 channels."""
 
     latent_channels = lifted.CHANNELS
 
     def __init__(self):
-        preview = storage.load_autoencoder().preview
-        self.latent_rgb_factors = (preview.weight[:, :, 0, 0] @ lifted.LOWER).T.tolist()
-        self.latent_rgb_factors_bias = preview.bias.tolist()
+        super().__init__()
+        self.latent_rgb_factors = (lifted.LOWER.T @ torch.tensor(self.latent_rgb_factors)).tolist()
 
 
 class ScaledLatents(LabLatents):
     """The same at the scale of ScaledNet."""
 
+    scale_factor = denoisers.ScaledNet.scale
+
     def __init__(self):
         super().__init__()
-        self.scale_factor = denoisers.ScaledNet.scale
-        self.latent_rgb_factors = [[value / self.scale_factor for value in row] for row in self.latent_rgb_factors]
+        self.latent_rgb_factors = (torch.tensor(self.latent_rgb_factors) / self.scale_factor).tolist()
 
 
 class LabFamily(comfy.supported_models_base.BASE):
@@ -57,6 +64,10 @@ class LabScaledFamily(comfy.supported_models_base.BASE):
     latent_format = ScaledLatents
 
 
+class LabLargeFamily(comfy.supported_models_base.BASE):
+    latent_format = LargeLatents
+
+
 class LabFlowFamily(comfy.supported_models_base.BASE):
     latent_format = LiftedLatents
     sampling_settings: ClassVar = {"shift": 1.0}
@@ -64,7 +75,11 @@ class LabFlowFamily(comfy.supported_models_base.BASE):
 
 # Control inputs, and the networks they are for.
 CONTROLS = {"source_control": "source", "target_control": "target"}
-FAMILIES = {denoisers.ScaledNet: LabScaledFamily, denoisers.FlowNet: LabFlowFamily}
+FAMILIES = {
+    denoisers.ScaledNet: LabScaledFamily,
+    denoisers.LargeNet: LabLargeFamily,
+    denoisers.FlowNet: LabFlowFamily,
+}
 
 
 def network(name: str) -> torch.nn.Module:

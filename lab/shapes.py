@@ -1,5 +1,8 @@
 """Draws the pictures of the lab: one shape on a plain background, 64x64 RGB, by signed distances.
 
+All lengths are those of a picture of 64x64. A picture of `fineness` 2 is the same one drawn with 128x128 pixels: lines
+and stripes are as wide beside the shape, and its edges twice as sharp.
+
 Three looks exist:
 
 base    flat fill in a warm colour on a flat, pale, cool background
@@ -51,7 +54,7 @@ def _heart(x, y, r):
 
 
 def _named(label, x, y, r):
-    """Signed distance in pixels of a named class; r is its size in pixels."""
+    """Signed distance of a named class; r is its size."""
     kind = CLASSES[label]
     if kind == "circle":
         return np.hypot(x, y) - 0.95 * r
@@ -67,13 +70,13 @@ def _named(label, x, y, r):
     return np.minimum(_box(x, y, arm, 1.08 * r), _box(x, y, 1.08 * r, arm))
 
 
-def _from_implicit(f):
-    """Turns a function that is zero on the edge into an approximate distance in pixels."""
-    gy, gx = np.gradient(f, axis=(1, 2))
+def _from_implicit(f, fineness):
+    """Turns a function that is zero on the edge into an approximate distance."""
+    gy, gx = np.gradient(f, 1 / fineness, axis=(1, 2))
     return f / np.maximum(np.hypot(gx, gy), 1e-3)
 
 
-def _random_shape(rng, kind, x, y, r):
+def _random_shape(rng, kind, x, y, r, fineness):
     """Signed distance of a nameless shape: none of these is a heart or a cross."""
     n = len(x)
 
@@ -84,11 +87,11 @@ def _random_shape(rng, kind, x, y, r):
         angle, radius = np.arctan2(y, x), np.full_like(x, 0.95)
         for wave, size in ((2, 0.18), (3, 0.16), (4, 0.10), (5, 0.07)):
             radius += one(-size, size) * np.cos(wave * angle + one(0, 2 * np.pi))
-        return _from_implicit(np.hypot(x, y) - r * radius)
+        return _from_implicit(np.hypot(x, y) - r * radius, fineness)
     if kind == 1:  # superellipse
         power, a, b = one(0.9, 5.0), r * one(0.6, 1.1), r * one(0.6, 1.1)
         f = (np.abs(x / a) ** power + np.abs(y / b) ** power + 1e-6) ** (1 / power) - 1
-        return np.clip(_from_implicit(f), -30, 60)
+        return np.clip(_from_implicit(f, fineness), -30, 60)
     if kind == 2:  # irregular convex polygon: the common part of half planes
         sides, start, d = rng.integers(4, 8), one(0, 2 * np.pi), None
         for k in range(sides):
@@ -111,10 +114,15 @@ def _pick(rng, palette, n, jitter=0.03):
     return np.clip(colour, 0, 1).astype(np.float32)[:, None, None]
 
 
-def _paint(rng, look, d, x, y):
+def _paint(rng, look, d, x, y, fineness):
     """Colours a batch of distance fields: background, fill or stripes, outline."""
     n = len(d)
-    inside = np.clip(0.5 - d, 0, 1)[..., None]
+
+    def covered(distance):
+        """How much of a pixel lies inside, by its distance from the edge."""
+        return np.clip(0.5 - fineness * distance, 0, 1)[..., None]
+
+    inside = covered(d)
     if look == "base":
         return _pick(rng, BASE_GROUND, n) * (1 - inside) + _pick(rng, BASE_FILL, n) * inside
 
@@ -132,43 +140,44 @@ def _paint(rng, look, d, x, y):
         turn, period, half_line = one(0, np.pi), one(6, 20), np.maximum(one(-1.5, 2.0), 0)
     phase = one(0, 2 * np.pi)
     along = (x * np.cos(turn) + y * np.sin(turn)) * (2 * np.pi / period) + phase
-    # sin() runs through zero with slope 2 pi / period per pixel: the clip is one pixel wide.
-    stripe = np.clip(0.5 + np.sin(along) * period / (2 * np.pi), 0, 1)[..., None]
-    line = np.clip(0.5 - (np.abs(d + half_line) - half_line), 0, 1)[..., None]
+    # sin() runs through zero with slope 2 pi / period: its edge is one pixel wide.
+    stripe = covered(-np.sin(along) * period / (2 * np.pi))
+    line = covered(np.abs(d + half_line) - half_line)
     line = line * np.minimum(half_line * 2, 1)[..., None]
     picture = ground * (1 - inside) + (fill * stripe + second * (1 - stripe)) * inside
     return picture * (1 - line) + ink * line
 
 
-def _draw_alike(rng, label, look, n, size):
+def _draw_alike(rng, label, look, n, size, fineness):
     """Draws n pictures with one label (for random shapes: of one random kind) and one look."""
 
     def one(low, high):
         return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
     r, turn = one(15, 21), one(-0.35, 0.35)
-    grid = np.arange(size, dtype=np.float32) + 0.5 - size / 2
+    grid = (np.arange(size * fineness, dtype=np.float32) + 0.5) / fineness - size / 2
     room = 6 + (size - 64) / 2
     dx, dy = grid[None, None] - one(-room, room), grid[None, :, None] - one(-room, room)
     if label == UNNAMED:
         turn = one(0, 2 * np.pi)
     x = dx * np.cos(turn) + dy * np.sin(turn)
     y = dy * np.cos(turn) - dx * np.sin(turn)
-    d = _random_shape(rng, rng.integers(0, 6), x, y, r) if label == UNNAMED else _named(label, x, y, r)
+    d = _random_shape(rng, rng.integers(0, 6), x, y, r, fineness) if label == UNNAMED else _named(label, x, y, r)
     # Stripes run in the axes of the picture, however the shape is turned.
-    return _paint(rng, look, d, dx, dy)
+    return _paint(rng, look, d, dx, dy, fineness)
 
 
-def draw(rng, labels, look, size=64):
-    """Draws one picture for each label: uint8 [n, size, size, 3]. rng is a numpy Generator."""
+def draw(rng, labels, look, size=64, fineness=1):
+    """Draws one picture for each label: uint8 [n, side, side, 3], side = size * fineness. rng is a numpy Generator."""
     labels = np.asarray(labels)
-    out = np.empty((len(labels), size, size, 3), np.uint8)
+    side = size * fineness
+    out = np.empty((len(labels), side, side, 3), np.uint8)
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
         # Random shapes are drawn in small groups, since a group shares its kind.
         step = 16 if label == UNNAMED else 128
         for start in range(0, len(places), step):
             part = places[start : start + step]
-            picture = _draw_alike(rng, int(label), look, len(part), size)
+            picture = _draw_alike(rng, int(label), look, len(part), size, fineness)
             out[part] = np.round(np.clip(picture, 0, 1) * 255)
     return out

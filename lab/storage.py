@@ -71,8 +71,8 @@ def load(name: str, model: torch.nn.Module) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def load_autoencoder() -> autoencoder.AutoEncoder:
-    """Return the trained autoencoder, normalisation already folded in."""
-    model = autoencoder.AutoEncoder()
+def load_autoencoder(name: str = "autoencoder") -> autoencoder.AutoEncoder:
+    """Return a trained autoencoder, normalisation already folded in."""
+    model = autoencoder.made(name)
     model.norm = torch.nn.Identity()
-    return load("autoencoder", model)
+    return load(name, model)

@@ -1,26 +1,22 @@
-"""The pictures of the shipped workflows in ComfyUI's template browser: python -m lab.thumbnails
+"""The pictures of the shipped workflows in ComfyUI's template browser: python -m harness lab.thumbnails
 
 Each shows what its workflow's use does to the lab's trained models, sampled in ComfyUI. Where the lab
 has no such adapter, the picture is that of a style fine-tune, and says so.
 """
 
-from .host import LAB, REPOSITORY, load_host
-
-load_host(REPOSITORY, LAB)
-
-import importlib
-
-import nodes as host_nodes
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from . import autoencoder, denoisers, lifted, shapes
-from .family import CFG, SAME_DETAIL, STEPS, Family
+from harness.host import REPOSITORY
+from harness.nodes import option, run_node
+
+from . import autoencoder, lifted, shapes
+from .family import CFG, SAME_DETAIL, Family
+from .proof.runs import Runs, conditioning, pair
 from .roles import fitted_bridge
 
 FOLDER = REPOSITORY / "example_workflows"
-NODES = host_nodes.NODE_CLASS_MAPPINGS
 SIDE, WORDS = 384, 96  # the words are below: the browser puts a badge over the top
 LABELS = np.array([0, 3, 1, 2, 3, 0])
 CIRCLES, STARS = np.full(len(LABELS), 0), np.full(len(LABELS), 3)
@@ -39,38 +35,22 @@ LIKE_A_FINE_TUNE = {
 }
 
 
-def node(name: str, *inputs, **named):
-    """Return the first output of a node of the host or the pack."""
-    return NODES[name].execute(*inputs, **named).result[0]
-
-
-def prompt(labels) -> list:
-    return [[denoisers.one_hot(torch.as_tensor(labels)), {}]]
-
-
 class Sampler:
     """The family in ComfyUI: pictures [n, 64, 64, 3] of a network, with deltas or without."""
 
     def __init__(self):
-        hosted = importlib.import_module(NODES["LabModel"].__module__).hosted
-        self.family = Family()
-        self.models = {name: hosted(name) for name in denoisers.NETS}
-        self.nothing = prompt(np.full(len(LABELS), shapes.UNNAMED))
+        self.runs = Runs()
+        self.nothing = conditioning(np.full(len(LABELS), shapes.UNNAMED))
 
     def pair(self, source="source", adapted="adapted", strength=1.0, names=(LABELS, LABELS)):
         """Return the delta of two networks, each prompted with its class names."""
-        a, b = (prompt(said) for said in names)
-        roles = self.models[source], a, self.nothing, self.models[adapted], b, self.nothing
-        return node("DeltaPair", *roles, CFG, strength)
+        models = (self.runs.model(source), self.runs.model(adapted))
+        roles = ((model, conditioning(said), self.nothing) for model, said in zip(models, names, strict=True))
+        return pair(*roles, strength=strength)
 
     def run(self, delta=(), target="target", said=LABELS, seed=1) -> np.ndarray:
-        latent = {"samples": torch.zeros(len(LABELS), denoisers.CHANNELS, 16, 16)}
-        out = node(
-            "DeltaKSamplerAdvanced", self.models[target], prompt(said), self.nothing, delta, "enable", seed, STEPS, CFG,
-            "euler", "karras", latent, 0, 10000, "disable",
-        )  # fmt: skip
-        # ComfyUI's latents are unscaled, as those of the source are.
-        return autoencoder.to_pictures(self.family.pictures(out["samples"], self.family.nets["source"]))
+        made = self.runs.sample(target, said, seed, delta)
+        return autoencoder.to_pictures(self.runs.pictures(target, made))
 
     def both(self, delta, **run) -> dict[str, np.ndarray]:
         return {WITHOUT: self.run(**run), WITH: self.run(delta, **run)}
@@ -104,19 +84,25 @@ def thumbnails(lab: Sampler):
     left = torch.zeros(1, 64, 64)
     left[:, :, :32] = 1
     masks = {"nowhere": 0 * left, "left half": left, "right half": 1 - left}
-    where = {place: lab.run(node("DeltaMask", lab.pair(), mask)) for place, mask in masks.items()}
+    where = {place: lab.run(option("DeltaMask", lab.pair(), mask=mask)) for place, mask in masks.items()}
     yield "two_loras_with_masks", "Deltas with masks", "where a style fine-tune acts", where
-    speeds = {"full": lab.run(lab.pair()), "Delta Fast": lab.run(node("DeltaFast", lab.pair(), "off"))}
+    speeds = {"full": lab.run(lab.pair()), "Delta Fast": lab.run(option("DeltaFast", lab.pair(), pair_guidance="off"))}
     yield "fast_preset", "Fast", "3 and 1.2 times the target's cost", speeds
-    weak = node("DeltaAutoguidance", lab.models["source"], prompt(LABELS), lab.nothing, CFG, 0.5)
+    roles = {"weak_model": lab.runs.model("source"), "positive": conditioning(LABELS), "negative": lab.nothing}
+    weak = run_node("DeltaAutoguidance", **roles, cfg=CFG, strength=0.5)
     guided = {"target": lab.run(seed=4), "autoguided": lab.run(weak, seed=4)}
     yield "autoguidance", "Autoguidance", "away from a smaller model", guided
     scaled = lab.both(lab.pair(), target="scaled_target")
     yield "sd15_lora_to_sdxl_native_size", "To latents of another scale", STYLE, scaled
     back = lab.both(lab.pair("target", "oracle"), target="source")
     yield "sdxl_lora_to_sd15", "From a new model to an old", STYLE, back
-    yield "sd15_lora_to_sd35_with_bridge", "Over a bridge", "4 channels to 16, a style fine-tune", bridged(lab.family)
-    yield "fit_a_latent_bridge", "Fit a bridge", "the same pictures in two latent spaces", fitted(lab.family)
+    yield (
+        "sd15_lora_to_sd35_with_bridge",
+        "Over a bridge",
+        "4 channels to 16, a style fine-tune",
+        bridged(lab.runs.family),
+    )
+    yield "fit_a_latent_bridge", "Fit a bridge", "the same pictures in two latent spaces", fitted(lab.runs.family)
 
 
 def draw(title: str, line: str, panels: dict[str, np.ndarray]) -> Image.Image:

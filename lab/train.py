@@ -3,12 +3,12 @@
 Weights land in lab/weights/<name>.safetensors (float16, metadata says how they came to be).
 """
 
-import copy
 import math
 
 import numpy as np
 import torch
 from torch.nn import functional
+from torch.optim import swa_utils
 from tqdm import tqdm
 
 from . import autoencoder, denoisers, diffusion, judge, lifted, shapes
@@ -18,21 +18,13 @@ from .storage import load, load_autoencoder, save
 CPU_TYPE = torch.bfloat16  # arithmetic of the convolutions during training; weights stay float32
 
 
-class Average:
-    """Exponential moving average of a model's weights."""
+def averaged(model, decay):
+    """An exponential moving average of a model's weights, with a short memory at first: the random start is forgotten."""
 
-    def __init__(self, model, decay=0.999):
-        self.model, self.decay, self.count = copy.deepcopy(model).requires_grad_(False), decay, 0
+    def step(ours, theirs, count):
+        return ours + (theirs - ours) * (1 - torch.clamp((count + 1) / (count + 11), max=decay))
 
-    @torch.no_grad()
-    def update(self, model):
-        self.count += 1
-        # A short memory at first, so that the random start is forgotten.
-        decay = min(self.decay, self.count / (self.count + 10))
-        ours, theirs = self.model.state_dict(), model.state_dict()
-        for key, value in theirs.items():
-            if value.is_floating_point():
-                ours[key].lerp_(value, 1 - decay)
+    return swa_utils.AveragedModel(model, avg_fn=step, use_buffers=True).requires_grad_(False)
 
 
 def optimise(model, loss_of_step, steps, rate, title, decay=0.999, spared=(), keep=None):
@@ -56,7 +48,7 @@ def optimise(model, loss_of_step, steps, rate, title, decay=0.999, spared=(), ke
         return min((k + 1) / warm, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * k / steps)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-    average, bar, shown = Average(model, decay), tqdm(range(steps), title, mininterval=10, ascii=True), None
+    average, bar, shown = averaged(model, decay), tqdm(range(steps), title, mininterval=10, ascii=True), None
     for step in bar:
         value = loss_of_step(model, step)
         value.backward()
@@ -64,50 +56,65 @@ def optimise(model, loss_of_step, steps, rate, title, decay=0.999, spared=(), ke
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         schedule.step()
-        average.update(model)
+        average.update_parameters(model)
         shown = value.item() if shown is None else 0.99 * shown + 0.01 * value.item()
         bar.set_postfix_str(f"loss {shown:.4f}", refresh=False)
         if keep and (step + 1) % 1000 == 0:
-            keep(average.model, step + 1)
-    return average.model.eval()
+            keep(average.module, step + 1)
+    return average.module.eval()
 
 
-def train_autoencoder(steps=2200, polish=1900, batch=32, seed=1):
-    """First on all looks alike, then mostly on those two that are ever sampled."""
+def train_autoencoder(name="autoencoder", steps=2200, polish=1900, batch=32, seed=1, share=1.0, fineness=1):
+    """First on all looks alike, then mostly on those two that are ever sampled.
+
+    `share` is that of the full pool of pictures. Of finer pictures it sees pieces of 64x64.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    model = autoencoder.AutoEncoder().to(memory_format=torch.channels_last)
+    model = autoencoder.made(name).to(memory_format=torch.channels_last)
+
+    def piece(pictures):
+        y, x = rng.integers(0, pictures.shape[1] - 64 + 1, 2)
+        return pictures[:, y : y + 64, x : x + 64]
 
     def train_on(model, sizes, count, rate, noise, title):
         drawn = [
-            shapes.draw(rng, rng.integers(-1, len(shapes.CLASSES), n), look)
+            shapes.draw(rng, rng.integers(-1, len(shapes.CLASSES), round(share * n)), look, fineness=fineness)
             for n, look in zip(sizes, shapes.LOOKS, strict=True)
         ]
         pool = np.concatenate(drawn)
 
         def loss_of_step(model, step):
-            picture = autoencoder.to_model(pool[rng.integers(0, len(pool), batch)])
+            chosen = pool[rng.integers(0, len(pool), batch)]
+            picture = autoencoder.to_model(piece(chosen) if fineness > 1 else chosen)
             picture = picture.to(memory_format=torch.channels_last)
             with torch.autocast("cpu", CPU_TYPE):
                 return autoencoder.loss(model, picture, noise)
 
         return optimise(model, loss_of_step, count, rate, title, decay=0.995), drawn
 
-    model, _ = train_on(model, (6000, 6000, 6000), steps, 2e-3, 0.08, "autoencoder 1")
+    model, _ = train_on(model, (6000, 6000, 6000), steps, 2e-3, 0.08, f"{name} 1")
     model.train().requires_grad_(True)
-    model, (base, styled, _) = train_on(model, (7000, 9000, 2000), polish, 1.5e-3, 0.05, "autoencoder 2")
+    model, (base, styled, _) = train_on(model, (7000, 9000, 2000), polish, 1.5e-3, 0.05, f"{name} 2")
     model.fold(autoencoder.to_model(np.concatenate([base[:1000], styled[:1000]])))
     facts = dict(trained_on="base, styled and wild pictures", steps=steps + polish, batch=batch, seed=seed)
-    save("autoencoder", model.state_dict(), **facts)
+    save(name, model.state_dict(), **facts)
 
 
-def picture_latents(model, rng, labels, look, shrink=1):
-    """Draws pictures, `shrink` times smaller, and encodes them: latents [n,4,16,16] and labels, as tensors."""
+def train_large_autoencoder():
+    train_autoencoder("large_autoencoder", 1800, 1400, seed=101, share=0.4, fineness=2)
+
+
+def picture_latents(model, rng, labels, look, shrink=1, fineness=1):
+    """Draws pictures, `shrink` times smaller or `fineness` times larger, and encodes them.
+
+    Returns latents [n,4,h,w] and labels, as tensors.
+    """
     labels = np.sort(labels)
     parts = []
     with torch.no_grad():
         for part in np.array_split(labels, max(1, len(labels) // 250)):
-            pictures = autoencoder.to_model(shapes.draw(rng, part, look))
+            pictures = autoencoder.to_model(shapes.draw(rng, part, look, fineness=fineness))
             parts.append(model.encode(functional.avg_pool2d(pictures, shrink)))
     return torch.cat(parts), torch.as_tensor(labels)
 
@@ -124,14 +131,14 @@ def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    coder = load_autoencoder()
+    coder = load_autoencoder(make.coder)
     unnamed = int(pool * UNNAMED_SHARE)
     labels = np.concatenate([np.full(unnamed, shapes.UNNAMED), rng.choice(classes, pool - unnamed)])
-    clean, labels = picture_latents(coder, rng, labels, look, shrink)
+    clean, labels = picture_latents(coder, rng, labels, look, shrink, make.fineness)
     wild = 0 if start else round(batch * WILD_SHARE)
     if wild:
         wild_labels = rng.choice([shapes.UNNAMED, *classes], pool // 4)
-        wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild", shrink)
+        wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild", shrink, make.fineness)
     model = make().to(memory_format=torch.channels_last)
     wild_timesteps = diffusion.timestep(model, diffusion.own_sigma(model, WILD_NOISE))
     if start:
@@ -212,16 +219,31 @@ def train_small_adapted(steps=2000):
     )
 
 
-def train_judge(steps=1500, batch=64, seed=31, pool=8000):
+def train_large_target(steps=7000):
+    every = shapes.SEEN + shapes.UNSEEN
+    train_denoiser("large_target", denoisers.LargeNet, every, "base", steps, 1e-3, seed=121, batch=24, pool=16000)
+
+
+def train_large_oracle(steps=2000):
+    every = shapes.SEEN + shapes.UNSEEN
+    how = dict(seed=122, batch=24, pool=12000, start="large_target")
+    train_denoiser("large_oracle", denoisers.LargeNet, every, "style", steps, 5e-4, **how)
+
+
+def train_large_judge():
+    train_judge("large_judge", seed=131, pool=5000, coder="large_autoencoder", fineness=2)
+
+
+def train_judge(name="judge", steps=1500, batch=64, seed=31, pool=8000, coder="autoencoder", fineness=1):
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    pictures, kinds, styles = judge.training_pool(rng, load_autoencoder(), pool)
-    model = judge.Judge().to(memory_format=torch.channels_last)
+    pictures, kinds, styles = judge.training_pool(rng, load_autoencoder(coder), pool, fineness)
+    model = judge.Judge(fineness).to(memory_format=torch.channels_last)
 
     def loss_of_step(model, step):
         chosen = torch.randint(len(pictures), (batch,))
         x = pictures[chosen].contiguous(memory_format=torch.channels_last)
         return judge.training_loss(model, x, kinds[chosen], styles[chosen])
 
-    model = optimise(model, loss_of_step, steps, 2e-3, "judge", decay=0.995)
-    save("judge", model.state_dict(), trained_on="noisy base and styled pictures", steps=steps, batch=batch, seed=seed)
+    model = optimise(model, loss_of_step, steps, 2e-3, name, decay=0.995)
+    save(name, model.state_dict(), trained_on="noisy base and styled pictures", steps=steps, batch=batch, seed=seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.host import find_host
+from harness.host import find_host
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -1,4 +1,4 @@
-"""Runs the experiments: python -m lab.proof [NAME ...] [--processes N]"""
+"""Runs the experiments: python -m harness lab.proof [NAME ...] [--processes N]"""
 
 import argparse
 import os

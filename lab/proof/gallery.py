@@ -1,4 +1,4 @@
-"""What goes wrong, as pictures: python -m lab.proof.gallery"""
+"""What goes wrong, as pictures: python -m harness lab.proof.gallery"""
 
 from collections.abc import Callable
 

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from lab.host import REPOSITORY
+from harness.host import LAB, REPOSITORY, load_host
 
 FOLDER = REPOSITORY / "docs" / "proof"
 RESULTS = FOLDER / "results.json"
@@ -12,6 +12,7 @@ RESULTS = FOLDER / "results.json"
 
 def run(name: str) -> list[dict]:
     """Run one experiment, in a process of its own."""
+    load_host(REPOSITORY, LAB)
     from .experiments import EXPERIMENTS
     from .runs import Runs
 

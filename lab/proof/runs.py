@@ -3,31 +3,23 @@
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
-from lab.host import LAB, REPOSITORY, load_host
-
-load_host(REPOSITORY, LAB)
-
-import comfy.patcher_extension
 import comfy.samplers
-import nodes as host_nodes
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness import nodes
+from harness.nodes import custom_sampler, node, of_the_pack, run_node, shown
 from lab import adapters, denoisers, diffusion, lifted, shapes
 from lab.family import CFG, STEPS, Family
 from lab.roles import bridge_latents
 
-NODES = host_nodes.NODE_CLASS_MAPPINGS
 
-
-def option(node: str, **settings) -> Callable:
+def option(name: str, **settings) -> Callable:
     """Return the change of a DELTA that an option node makes."""
-    schema = NODES[node].GET_SCHEMA()
-    defaults = {each.id: each.options[0] if hasattr(each, "options") else each.default for each in schema.inputs[1:]}
-    return lambda delta: NODES[node].execute(delta=delta, **{**defaults, **settings}).result[0]
+    return partial(nodes.option, name, **settings)
 
 
 def conditioning(labels, wanted: Tensor | None = None) -> list:
@@ -36,12 +28,31 @@ def conditioning(labels, wanted: Tensor | None = None) -> list:
     return [[context if wanted is None else adapters.with_map(context, wanted), {}]]
 
 
+def hosted(name: str):
+    """Return the network `name` as a MODEL."""
+    return importlib.import_module(node("LabModel").__module__).hosted(name)
+
+
+def pair(source: tuple, adapted: tuple, cfg: float = CFG, strength: float = 1.0):
+    """Return the DELTA of two models, each with its positive and negative prompts."""
+    roles = {"source": source, "adapted": adapted}
+    parts = ("model", "positive", "negative")
+    inputs = {
+        f"{role}_{part}": value for role, given in roles.items() for part, value in zip(parts, given, strict=True)
+    }
+    return run_node("DeltaPair", **inputs, cfg=cfg, strength=strength)
+
+
 @dataclass
 class Made:
-    """What a run made: latents, and the model calls of a picture (a call with guidance counts two)."""
+    """What a run made: latents, the model calls of a picture (a call with guidance counts two), and their sizes.
+
+    `work` counts a call by its latent's size beside that of the picture.
+    """
 
     latents: Tensor
     calls: int
+    work: float = 0.0
 
 
 @dataclass(eq=False)
@@ -50,18 +61,17 @@ class Runs:
 
     family: Family = field(default_factory=Family)
     rows: int = 0
+    elements: int = 0
 
     @cache  # noqa: B019 (lives as long as the process)
     def model(self, name: str):
         """Return the network `name` as a MODEL whose evaluations are counted."""
 
-        def count(executor, x, *args, **kwargs):
-            self.rows += len(x)
-            return executor(x, *args, **kwargs)
+        def count(args):
+            self.rows += len(args["input"])
+            self.elements += args["input"].numel()
 
-        hosted = importlib.import_module(NODES["LabModel"].__module__).hosted(name).clone()
-        hosted.add_wrapper(comfy.patcher_extension.WrappersMP.APPLY_MODEL, count)
-        return hosted
+        return shown(hosted(name), count)
 
     def net(self, name: str):
         return self.family.nets[name.removesuffix("_control")]
@@ -72,8 +82,7 @@ class Runs:
         own = conditioning(labels), conditioning(nothing)
         positive = adapted_positive if adapted_positive is not None else labels
         theirs = conditioning(positive, wanted), conditioning(nothing, wanted)
-        roles = (self.model(source), *own, self.model(adapted), *theirs)
-        return NODES["DeltaPair"].execute(*roles, cfg, 1.0).result[0]
+        return pair((self.model(source), *own), (self.model(adapted), *theirs), cfg)
 
     def sample(
         self,
@@ -92,19 +101,17 @@ class Runs:
         """Sample a network with a DELTA. `start` are clean latents to begin with, at the first of `sigmas`."""
         net = self.net(name)
         sigmas = diffusion.schedule(net, steps) if sigmas is None else sigmas
-        nothing = conditioning(np.full(len(labels), shapes.UNNAMED), wanted)
-        model = model or self.model(name)
-        if delta:
-            roles = model, conditioning(labels, wanted), nothing, CFG, delta
-            guider = NODES["DeltaGuider"].execute(*roles).result[0]
-        else:
-            guider = NODES["CFGGuider"].execute(model, conditioning(labels, wanted), nothing, CFG).result[0]
+        prompts = {
+            "positive": conditioning(labels, wanted),
+            "negative": conditioning(np.full(len(labels), shapes.UNNAMED), wanted),
+        }
+        roles = {"model": model or self.model(name), **prompts, "cfg": CFG}
+        guider = run_node("DeltaGuider", **roles, delta=delta) if delta else run_node("CFGGuider", **roles)
         latent = torch.zeros(len(labels), net.channels, size, size) if start is None else start / net.scale
-        self.rows = 0
-        noise = NODES["RandomNoise"].execute(seed).result[0]
-        chosen = comfy.samplers.sampler_object(sampler)
-        out = NODES["SamplerCustomAdvanced"].execute(noise, guider, chosen, sigmas, {"samples": latent})
-        return Made(out.result[0]["samples"] * net.scale, round(self.rows / len(labels)))
+        self.rows = self.elements = 0
+        out = custom_sampler(guider, sigmas, {"samples": latent}, seed, sampler)
+        work = self.elements / latent.numel()
+        return Made(out["samples"] * net.scale, round(self.rows / len(labels)), work)
 
     def pictures(self, name: str, made: Made) -> Tensor:
         """Return the pictures [n, 3, 64, 64] in -1..1 of a network's latents."""
@@ -120,13 +127,11 @@ class Runs:
 
 def over_a_bridge(runs: Runs, source: str, target: str) -> Callable:
     """Return the change that a Delta Bridge makes, with a bridge fitted to some pictures."""
-    pack = NODES["DeltaBridge"].__module__.removesuffix(".nodes.views")
-    fitting = importlib.import_module(f"{pack}.sampling.bridge_fit")
-    spaces = importlib.import_module(f"{pack}.sampling.host.latent_spaces")
+    fitting, spaces = of_the_pack("sampling.bridge_fit"), of_the_pack("sampling.host.latent_spaces")
     latents = bridge_latents(runs.family.coder, runs.net(source), runs.net(target))
     shapes_of_latents = (spaces.LatentSpace.of(runs.model(name)).shape for name in (source, target))
     bridge = fitting.fit_bridge(latents, *shapes_of_latents).bridge
-    return lambda delta: NODES["DeltaBridge"].execute(delta, bridge).result[0]
+    return option("DeltaBridge", bridge=bridge)
 
 
 def late_sigmas(net, steps: int, denoise: float) -> Tensor:
@@ -147,8 +152,8 @@ def chained(*options: Callable) -> Callable:
 
 def merged(target, source, adapted):
     """Return the target with the difference of adapted and source added to its weights, by the host's nodes."""
-    difference = NODES["ModelMergeSubtract"]().merge(adapted, source, 1.0)[0]
-    return NODES["ModelMergeAdd"]().merge(target, difference)[0]
+    difference = run_node("ModelMergeSubtract", model1=adapted, model2=source)
+    return run_node("ModelMergeAdd", model1=target, model2=difference)
 
 
 SAMPLERS: Sequence[str] = comfy.samplers.KSampler.SAMPLERS

@@ -3,24 +3,29 @@
 import pytest
 import torch
 
-from lab.host import REPOSITORY, load_host
+from harness.host import LAB, REPOSITORY, load_host
 
-torch.set_num_threads(1)
-load_host(REPOSITORY)
 
-from . import tiny  # noqa: E402
+def pytest_pycollect_makemodule() -> None:
+    """Load ComfyUI before the first module of tests is imported."""
+    torch.set_num_threads(1)
+    load_host(REPOSITORY, LAB)
 
 
 @pytest.fixture(scope="module")
 def base():
     """A base model, one for each module of tests."""
-    return tiny.model(1)
+    from .tiny import model
+
+    return model(1)
 
 
 @pytest.fixture(scope="module")
 def adapted(base):
     """The base with a LoRA, on the same module."""
-    return tiny.with_lora(base, 5)
+    from harness.nodes import with_lora
+
+    return with_lora(base, 5)
 
 
 @pytest.fixture(autouse=True)

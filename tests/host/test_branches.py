@@ -11,6 +11,8 @@ import comfy.patcher_extension
 import pytest
 import torch
 
+from harness.nodes import node, with_lora
+
 from .tiny import (
     CPU,
     NEGATIVE,
@@ -21,12 +23,10 @@ from .tiny import (
     ksampler,
     latent,
     model,
-    node,
     prompt,
     randomise,
     relative_error,
     seen,
-    with_lora,
 )
 
 

@@ -9,8 +9,10 @@ import safetensors.torch
 import torch
 from comfy.model_base import ModelType
 
+from harness.nodes import node, of_the_pack, option
+
 from .gaussian import denoiser, latents, normal
-from .tiny import advanced_sampler, bridge, model, node, of_the_pack, option, pair, relative_error
+from .tiny import advanced_sampler, bridge, model, pair, relative_error
 
 SD15, SD3 = comfy.latent_formats.SD15, comfy.latent_formats.SD3
 

@@ -8,6 +8,8 @@ import torch
 from comfy.latent_formats import SD3
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
+from harness.nodes import node, option
+
 from .gaussian import denoiser
 from .test_branches import after_guidance, control_net
 from .test_bridges import vae
@@ -23,8 +25,6 @@ from .tiny import (
     ksampler,
     latent,
     model,
-    node,
-    option,
     pair,
     prompt,
     relative_error,

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from comfy.model_base import ModelType
 
+from harness.nodes import option
+
 from .gaussian import denoiser, latents, normal
-from .tiny import advanced_sampler, bridge, delta_ksampler, ksampler, option, pair, relative_error
+from .tiny import advanced_sampler, bridge, delta_ksampler, ksampler, pair, relative_error
 
 SAMPLERS = ["euler", "dpmpp_sde", "euler_ancestral", "euler_cfg_pp"]
 KINDS = {

@@ -12,21 +12,11 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
+from harness.nodes import of_the_pack, with_lora
+
 from .memory import dynamic_memory, dynamic_model, partly_loaded, unload
 from .test_branches import hook_lora
-from .tiny import (
-    NEGATIVE,
-    POSITIVE,
-    ROUNDING,
-    SINGLE,
-    delta_ksampler,
-    ksampler,
-    model,
-    of_the_pack,
-    prompt,
-    relative_error,
-    with_lora,
-)
+from .tiny import NEGATIVE, POSITIVE, ROUNDING, SINGLE, delta_ksampler, ksampler, model, prompt, relative_error
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
+from harness.nodes import option
+
 from .test_families import bridge_to, target_of
 from .tiny import (
     advanced_sampler,
@@ -18,7 +20,6 @@ from .tiny import (
     ksampler,
     latent,
     model,
-    option,
     pair,
     prompt,
     relative_error,

@@ -5,7 +5,9 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from .tiny import CPU, bridge, ksampler, node, pair, randomise, relative_error
+from harness.nodes import node
+
+from .tiny import CPU, bridge, ksampler, pair, randomise, relative_error
 
 FLUX = {
     "image_model": "flux", "in_channels": 16, "out_channels": 16, "vec_in_dim": 16, "context_in_dim": 16,

@@ -10,8 +10,10 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
 
+from harness.nodes import with_lora
+
 from .test_errors import breaking_at
-from .tiny import delta_ksampler, ksampler, model, with_lora
+from .tiny import delta_ksampler, ksampler, model
 
 HOST_MODULES = [
     "comfy.samplers",

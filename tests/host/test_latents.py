@@ -12,6 +12,8 @@ import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.model_patcher import ModelPatcher
 
+from harness.nodes import with_lora
+
 from .tiny import (
     CPU,
     advanced_sampler,
@@ -23,7 +25,6 @@ from .tiny import (
     pair,
     randomise,
     relative_error,
-    with_lora,
 )
 
 SAMPLERS = ["euler", "dpmpp_2m_sde", "ddim", "uni_pc"]

@@ -9,7 +9,7 @@ import nodes as host_nodes
 import pytest
 from app.custom_node_manager import CustomNodeManager
 
-from lab.host import REPOSITORY
+from harness.host import REPOSITORY
 
 LANGUAGES = ["en", "zh"]
 PACK = sys.modules[host_nodes.NODE_CLASS_MAPPINGS["DeltaPair"].__module__.rpartition(".")[0]]

@@ -6,7 +6,7 @@ import comfy.samplers
 import nodes as host_nodes
 import pytest
 
-from .tiny import of_the_pack
+from harness.nodes import of_the_pack
 
 ROLE_INPUTS = [
     f"{role}_{part}" for role in ("source", "adapted", "target") for part in ("model", "positive", "negative")

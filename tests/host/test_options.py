@@ -6,6 +6,8 @@ import comfy.samplers
 import pytest
 import torch
 
+from harness.nodes import node, option, shown, with_lora
+
 from .gaussian import denoiser, normal
 from .tiny import (
     NEGATIVE,
@@ -18,13 +20,9 @@ from .tiny import (
     ksampler,
     latent,
     model,
-    node,
-    option,
     pair,
     prompt,
     relative_error,
-    shown,
-    with_lora,
 )
 
 DEFAULTS = {

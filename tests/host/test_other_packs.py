@@ -14,21 +14,10 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from harness.nodes import node, of_the_pack, with_lora
+
 from .test_branches import control_net, hook_lora
-from .tiny import (
-    NEGATIVE,
-    POSITIVE,
-    ROUNDING,
-    counted,
-    delta_ksampler,
-    ksampler,
-    model,
-    node,
-    of_the_pack,
-    prompt,
-    relative_error,
-    with_lora,
-)
+from .tiny import NEGATIVE, POSITIVE, ROUNDING, counted, delta_ksampler, ksampler, model, prompt, relative_error
 
 OTHER = {"adapted_positive": prompt(55), "adapted_negative": prompt(56)}
 

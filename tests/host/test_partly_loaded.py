@@ -5,10 +5,12 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
+from harness.nodes import with_lora
+
 from .memory import partly_loaded
 from .test_branches import control_net, hook_lora
 from .test_shared_weights import SHAPES
-from .tiny import NEGATIVE, POSITIVE, ROUNDING, delta_ksampler, ksampler, model, relative_error, with_lora
+from .tiny import NEGATIVE, POSITIVE, ROUNDING, delta_ksampler, ksampler, model, relative_error
 
 SHARES = [1.0, 0.5, 0.01]
 

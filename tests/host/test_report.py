@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from harness.nodes import node, of_the_pack, option
+
 from .gaussian import denoiser
-from .tiny import advanced_sampler, combine, latent, node, of_the_pack, option, pair
+from .tiny import advanced_sampler, combine, latent, pair
 
 
 def constant(value):

@@ -6,21 +6,10 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
+from harness.nodes import node, option, shown, with_lora
+
 from .gaussian import denoiser
-from .tiny import (
-    NEGATIVE,
-    POSITIVE,
-    advanced_sampler,
-    image_latent,
-    latent,
-    model,
-    node,
-    option,
-    pair,
-    relative_error,
-    shown,
-    with_lora,
-)
+from .tiny import NEGATIVE, POSITIVE, advanced_sampler, image_latent, latent, model, pair, relative_error
 
 
 def resized(delta, scale, noise_match="same noise"):

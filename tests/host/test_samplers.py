@@ -5,6 +5,8 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
+from harness.nodes import shown
+
 from .tiny import (
     ROUNDING,
     advanced_sampler,
@@ -17,7 +19,6 @@ from .tiny import (
     model,
     pair,
     relative_error,
-    shown,
 )
 
 

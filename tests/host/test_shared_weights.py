@@ -6,7 +6,9 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
-from .tiny import delta_ksampler, ksampler, model, with_lora
+from harness.nodes import with_lora
+
+from .tiny import delta_ksampler, ksampler, model
 
 
 def base():

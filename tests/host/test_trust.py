@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.nodes import option, shown
 from lab import judge, shapes
 
 from .tiny import (
@@ -16,10 +17,8 @@ from .tiny import (
     image_latent,
     ksampler,
     model,
-    option,
     pair,
     relative_error,
-    shown,
 )
 
 

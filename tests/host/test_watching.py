@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from .tiny import combine, ksampler, of_the_pack, option, pair
+from harness.nodes import of_the_pack, option
+
+from .tiny import combine, ksampler, pair
 
 run = of_the_pack("sampling.host.run")
 

@@ -1,17 +1,16 @@
 """Tiny models of the host's own classes, and short ways to run nodes on them."""
 
-import importlib
 from contextlib import contextmanager
 
-import comfy.lora
 import comfy.model_base
 import comfy.model_management
 import comfy.supported_models
-import comfy.weight_adapter
-import nodes as host_nodes
 import torch
 from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
+
+from harness import nodes
+from harness.nodes import of_the_pack, run_node, shown
 
 CPU = torch.device("cpu")
 UNET = {
@@ -77,20 +76,6 @@ def model(
     return ModelPatcher(made, CPU, CPU)
 
 
-def with_lora(base: ModelPatcher, seed: int, strength: float = 1.0) -> ModelPatcher:
-    """Return a clone of `base` with a LoRA on each of its attention weights, as a loader makes it."""
-    generator = torch.Generator().manual_seed(seed)
-    patches = {}
-    for key, weight in base.model.state_dict().items():
-        if weight.ndim == 2 and "attn" in key:
-            up = 0.3 * torch.randn(weight.shape[0], 4, generator=generator)
-            down = 0.3 * torch.randn(4, weight.shape[1], generator=generator)
-            patches[key] = comfy.weight_adapter.LoRAAdapter({key}, (up, down, None, None, None, None))
-    clone = base.clone()
-    assert len(clone.add_patches(patches, strength)) == len(patches) > 0
-    return clone
-
-
 def prompt(seed: int, width: int = 16) -> list:
     """Return conditioning that no text made."""
     return [[torch.randn(1, 7, width, generator=torch.Generator().manual_seed(seed)), {}]]
@@ -106,35 +91,6 @@ def latent(batch: int = 1, size: int = 8, **extra) -> dict:
 def image_latent(seed: int, batch: int = 1, size: int = 8, **extra) -> dict:
     generator = torch.Generator().manual_seed(seed)
     return {"samples": torch.randn(batch, 4, size, size, generator=generator), **extra}
-
-
-def node(name: str):
-    return host_nodes.NODE_CLASS_MAPPINGS[name]
-
-
-def of_the_pack(module: str):
-    """Return a module of the pack as the host has loaded it: `sampling.bridges`, say."""
-    return importlib.import_module(f"{node('DeltaPair').__module__.rsplit('.', 2)[0]}.{module}")
-
-
-_looks = []
-
-
-def shown(patcher: ModelPatcher, look) -> ModelPatcher:
-    """Return a clone of `patcher` that shows the arguments of each of its model calls to `look`.
-
-    The patch itself remembers nothing, so that copies of it show what they see to the same `look`.
-    """
-    number = len(_looks)
-    _looks.append(look)
-
-    def show(apply_model, args):
-        _looks[number](args)
-        return apply_model(args["input"], args["timestep"], **args["c"])
-
-    clone = patcher.clone()
-    clone.set_model_unet_function_wrapper(show)
-    return clone
 
 
 @contextmanager
@@ -153,64 +109,44 @@ def counted(patcher: ModelPatcher, calls: dict, role: str) -> ModelPatcher:
     return shown(patcher, count)
 
 
-def ksampler(
-    target, sampler="euler", latent_image=None, scheduler="normal", steps=4, cfg=5.0, denoise=1.0,
-    positive=POSITIVE, negative=NEGATIVE, seed=7,
-) -> torch.Tensor:  # fmt: skip
+PROMPTS = {"positive": POSITIVE, "negative": NEGATIVE}
+RUN = {"seed": 7, "steps": 4, "cfg": 5.0, "scheduler": "normal"}
+
+
+def ksampler(target, sampler="euler", latent_image=None, **changed) -> torch.Tensor:
     """Return what the host's KSampler makes of a model."""
-    image = latent() if latent_image is None else latent_image
-    (out,) = host_nodes.KSampler().sample(
-        target, seed, steps, cfg, sampler, scheduler, positive, negative, image, denoise
-    )
-    return out["samples"]
+    inputs = {**PROMPTS, **RUN, "latent_image": latent_image or latent(), **changed}
+    return run_node("KSampler", model=target, sampler_name=sampler, **inputs)["samples"]
 
 
 def delta_ksampler(
-    source, adapted, target, strength=1.0, sampler="euler", latent_image=None, scheduler="normal", steps=4, cfg=5.0,
-    denoise=1.0, adapted_positive=POSITIVE, adapted_negative=NEGATIVE, source_positive=POSITIVE,
-    source_negative=NEGATIVE, positive=POSITIVE, negative=NEGATIVE, seed=7,
-) -> torch.Tensor:  # fmt: skip
-    """Return what the Delta KSampler makes of three models."""
-    image = latent() if latent_image is None else latent_image
-    out = node("DeltaKSampler").execute(
-        source_model=source, source_positive=source_positive, source_negative=source_negative,
-        adapted_model=adapted, adapted_positive=adapted_positive, adapted_negative=adapted_negative,
-        target_model=target, target_positive=positive, target_negative=negative,
-        delta_strength=strength, seed=seed, steps=steps, cfg=cfg, sampler_name=sampler, scheduler=scheduler,
-        latent_image=image, denoise=denoise,
-    )  # fmt: skip
-    return out.result[0]["samples"]
+    source, adapted, target, strength=1.0, sampler="euler", latent_image=None, **changed
+) -> torch.Tensor:
+    """Return what the Delta KSampler makes of three models; `positive` and `negative` are the target's."""
+    models = {"source": source, "adapted": adapted, "target": target}
+    inputs = {f"{role}_model": model for role, model in models.items()}
+    inputs |= {f"{role}_{kind}": prompt for role in models for kind, prompt in PROMPTS.items()}
+    inputs |= {f"target_{kind}": changed.pop(kind) for kind in PROMPTS if kind in changed}
+    inputs |= {**RUN, "delta_strength": strength, "latent_image": latent_image or latent(), **changed}
+    return run_node("DeltaKSampler", sampler_name=sampler, **inputs)["samples"]
 
 
 def pair(source, adapted, strength=1.0, cfg=5.0, **inputs):
     """Return the DELTA of a Delta Pair node."""
-    roles = {"source_model": source, "adapted_model": adapted}
-    prompts = {"source_positive": POSITIVE, "source_negative": NEGATIVE}
-    prompts |= {"adapted_positive": POSITIVE, "adapted_negative": NEGATIVE}
-    out = node("DeltaPair").execute(**{**roles, **prompts, "cfg": cfg, "strength": strength, **inputs})
-    return out.result[0]
+    prompts = {f"{role}_{kind}": prompt for role in ("source", "adapted") for kind, prompt in PROMPTS.items()}
+    roles = {"source_model": source, "adapted_model": adapted, **prompts, **inputs}
+    return run_node("DeltaPair", **roles, cfg=cfg, strength=strength)
 
 
 def autoguidance(weak, strength=1.0, cfg=5.0, positive=POSITIVE):
     """Return the DELTA of a Delta Autoguidance node."""
-    inputs = {"positive": positive, "negative": NEGATIVE, "cfg": cfg, "strength": strength}
-    return node("DeltaAutoguidance").execute(weak_model=weak, **inputs).result[0]
-
-
-def option(name: str, delta, **settings):
-    """Return what an option node makes of a DELTA, its other inputs at their defaults."""
-    schema = node(name).GET_SCHEMA()
-    defaults = {
-        each.id: each.options[0] if hasattr(each, "options") else each.default
-        for each in schema.inputs
-        if hasattr(each, "options") or getattr(each, "default", None) is not None
-    }
-    return node(name).execute(delta=delta, **{**defaults, **settings}).result[0]
+    prompts = {"positive": positive, "negative": NEGATIVE}
+    return run_node("DeltaAutoguidance", weak_model=weak, **prompts, cfg=cfg, strength=strength)
 
 
 def combine(a, b):
     """Return two DELTAs together."""
-    return node("DeltaCombine").execute(delta_a=a, delta_b=b).result[0]
+    return run_node("DeltaCombine", delta_a=a, delta_b=b)
 
 
 def bridge(source: tuple, target: tuple, to_source: torch.Tensor, to_target: torch.Tensor):
@@ -225,37 +161,29 @@ def bridge(source: tuple, target: tuple, to_source: torch.Tensor, to_target: tor
 
 def delta_guider(target, delta, cfg=5.0):
     """Return the GUIDER of a Delta Guider node."""
-    out = node("DeltaGuider").execute(model=target, positive=POSITIVE, negative=NEGATIVE, cfg=cfg, delta=delta)
-    return out.result[0]
+    return run_node("DeltaGuider", model=target, **PROMPTS, cfg=cfg, delta=delta)
 
 
-def _advanced_inputs(**changed):
-    inputs = {
-        "positive": POSITIVE, "negative": NEGATIVE, "add_noise": "enable", "noise_seed": 7, "steps": 4, "cfg": 5.0,
-        "sampler_name": "euler", "scheduler": "normal", "latent_image": latent(), "start_at_step": 0,
-        "end_at_step": 10000, "return_with_leftover_noise": "disable",
-    }  # fmt: skip
-    return {**inputs, **changed}
+def _advanced(name: str, target, sampler: str, **changed) -> dict:
+    run = {key: value for key, value in RUN.items() if key != "seed"}
+    inputs = {**PROMPTS, **run, "noise_seed": 7, "latent_image": latent(), "sampler_name": sampler, **changed}
+    return run_node(name, model=target, **inputs)
 
 
 def advanced_sampler(target, delta, sampler="euler", **changed) -> dict:
     """Return the LATENT of a Delta KSampler (Advanced)."""
-    inputs = _advanced_inputs(sampler_name=sampler, **changed)
-    return node("DeltaKSamplerAdvanced").execute(model=target, delta=delta, **inputs).result[0]
+    return _advanced("DeltaKSamplerAdvanced", target, sampler, delta=delta, **changed)
 
 
-def host_advanced(target, **changed) -> dict:
+def host_advanced(target, sampler="euler", **changed) -> dict:
     """Return the LATENT of the host's KSampler (Advanced)."""
-    return node("KSamplerAdvanced")().sample(model=target, **_advanced_inputs(**changed))[0]
+    return _advanced("KSamplerAdvanced", target, sampler, **changed)
 
 
-def custom_sampler(guider, sampler="euler", steps=4, seed=7) -> torch.Tensor:
+def custom_sampler(guider, sampler="euler", steps=4) -> torch.Tensor:
     """Return what SamplerCustomAdvanced makes of a GUIDER."""
-    noise = node("RandomNoise").execute(noise_seed=seed).result[0]
-    sampler = node("KSamplerSelect").execute(sampler_name=sampler).result[0]
-    sigmas = node("BasicScheduler").execute(model=guider.model_patcher, scheduler="normal", steps=steps, denoise=1.0)
-    out = node("SamplerCustomAdvanced").execute(noise, guider, sampler, sigmas.result[0], latent())
-    return out.result[0]["samples"]
+    sigmas = run_node("BasicScheduler", model=guider.model_patcher, scheduler="normal", steps=steps)
+    return nodes.custom_sampler(guider, sigmas, latent(), sampler=sampler)["samples"]
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from lab.host import REPOSITORY
+from harness.host import REPOSITORY
 
 
 def pack(version=None):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab import browser, headless
-from lab.host import find_host
+from harness import browser, headless
+from harness.host import find_host
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from comfy_api.latest import io
 from PIL import Image
 
-from lab.host import REPOSITORY
+from harness.host import REPOSITORY
 
 DOCS = REPOSITORY / "web" / "docs"
 SERVED = "/extensions/comfyui-delta-sampling/docs"

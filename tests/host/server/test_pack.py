@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import headless
-from lab.host import REPOSITORY, find_host
+from harness import headless
+from harness.host import REPOSITORY, find_host
 
 OWN_UV = REPOSITORY / ".uv" / "bin" / "uv"
 UV = shutil.which("uv") or (str(OWN_UV) if OWN_UV.exists() else None)

@@ -5,7 +5,7 @@ import psutil
 import pytest
 import torch
 
-from lab.headless import PromptError
+from harness.headless import PromptError
 
 from ..tiny import relative_error
 from .prompts import Prompt, run_and_load

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from lab.host import REPOSITORY
+from harness.host import REPOSITORY
 
 FOLDER = REPOSITORY / "example_workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -20,8 +21,9 @@ def host_options() -> list[str]:
     return os.environ.get("COMFYUI_OPTIONS", "").split()
 
 
+@cache
 def load_host(*packs: Path, cpu: bool = True) -> None:
-    """Make ComfyUI importable, with its own nodes and those of `packs` loaded as it loads them."""
+    """Make ComfyUI importable, with its own nodes and those of `packs` loaded as it loads them; once."""
     sys.path.insert(0, str(find_host()))
     import comfy.options
 
