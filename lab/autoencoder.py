@@ -66,7 +66,7 @@ class AutoEncoder(nn.Module):
         return self.decoder(latent * self.spread + self.centre)
 
     def rgb_factors(self):
-        """The linear preview of latents as `encode` gives them: weights [4,3] and bias [3], as the host's formats have them."""
+        """The linear preview of what `encode` gives: weights [4,3] and bias [3], as the host's formats have them."""
         weight = self.preview.weight[:, :, 0, 0]
         return (weight * self.spread.flatten()).T, self.preview.bias + weight @ self.centre.flatten()
 

@@ -19,7 +19,7 @@ CPU_TYPE = torch.bfloat16  # arithmetic of the convolutions during training; wei
 
 
 def averaged(model, decay):
-    """An exponential moving average of a model's weights, with a short memory at first: the random start is forgotten."""
+    """A moving average of a model's weights, with a short memory at first: the random start is forgotten."""
 
     def step(ours, theirs, count):
         return ours + (theirs - ours) * (1 - torch.clamp((count + 1) / (count + 11), max=decay))
