@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .errors import DeltaError
 
+NOTHING = 1e-5  # of the largest singular value: what rounding makes of a direction that is not there
+
 
 @dataclass(frozen=True)
 class LatentShape:
@@ -96,24 +98,30 @@ def affine_of(function: Callable[[Tensor], Tensor], channels: int, fold: int, un
 
 
 def polar(weight: Tensor) -> Tensor:
-    """Return the nearest matrix with orthonormal rows or columns: what keeps unit noise unit noise."""
-    u, _, vh = torch.linalg.svd(weight, full_matrices=False)
-    return u @ vh
+    """Return the nearest matrix with orthonormal rows or columns, of the rank of `weight`: it keeps unit noise unit."""
+    u, values, vh = torch.linalg.svd(weight, full_matrices=False)
+    held = values > NOTHING * values.max()
+    return u[:, held] @ vh[held]
 
 
 def gain(clean_map: Affine) -> float:
-    """Return by how much a map makes latents larger, the mean over their directions."""
-    return torch.linalg.svdvals(clean_map.weight).mean().item()
+    """Return by how much a map makes latents larger, the mean over the directions that it keeps."""
+    values = torch.linalg.svdvals(clean_map.weight)
+    return values[values > NOTHING * values.max()].mean().item()
 
 
 @dataclass(frozen=True, eq=False)
 class LinearBridge:
-    """A bridge of two maps, between the latents that VAEs encode and decode."""
+    """A bridge of two maps, between the latents that VAEs encode and decode.
+
+    `is_fitted` says that it was fitted to pictures, so that its size tells how much larger they are in one space.
+    """
 
     source: LatentShape
     target: LatentShape
     to_source: Affine
     to_target: Affine
+    is_fitted: bool = True
 
     is_linear = True
 
@@ -130,6 +138,11 @@ class LinearBridge:
     def to(self, device: torch.device) -> "LinearBridge":
         return replace(self, to_source=self.to_source.to(device), to_target=self.to_target.to(device))
 
+    @property
+    def reversed(self) -> "LinearBridge":
+        """The bridge for a pair whose source is the target of this one."""
+        return LinearBridge(self.target, self.source, self.to_target, self.to_source, self.is_fitted)
+
     def clean_to_source(self, clean: Tensor) -> Tensor:
         return self.to_source(clean)
 
@@ -139,4 +152,4 @@ class LinearBridge:
 
 def same_latents(shape: LatentShape) -> LinearBridge:
     """Return the bridge between two spaces that hold the same latents."""
-    return LinearBridge(shape, shape, eye(shape, shape), eye(shape, shape))
+    return LinearBridge(shape, shape, eye(shape, shape), eye(shape, shape), is_fitted=False)

@@ -36,9 +36,9 @@ def noise_map(clean_map: Affine, shape: Sequence[int], seed: int) -> NoiseMap:
     Directions that the target's latents lack get noise drawn from `seed`.
     """
     weight = polar(clean_map.weight.double()).float()
-    after, before = weight.shape
+    after = len(weight)
     rotation = replace(clean_map, weight=weight, bias=torch.zeros(after))
-    if after <= before:
+    if torch.linalg.matrix_rank(weight) == after:
         return NoiseMap(rotation, torch.zeros(()))
     lacking = Affine(torch.eye(after) - weight @ weight.T, rotation.bias, clean_map.unfold, clean_map.unfold)
     drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

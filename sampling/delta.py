@@ -38,6 +38,10 @@ class Bridge(Protocol):
     is_linear: bool
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether its size tells how much larger a picture is in the one space than in the other."""
+
+    @property
     def source(self) -> LatentShape: ...
 
     @property

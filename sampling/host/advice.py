@@ -25,14 +25,6 @@ def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
                 "ones. As source_model, load the base model that the adapter was made for."
             )
         bridge = delta.view.bridge
-        if bridge is None and not own.rescales(source):
-            raise DeltaError(
-                f"The {first} model works on {source}, the target model on {own}. A delta needs a bridge between the "
-                "two. Put a Delta Bridge behind the Delta Pair or Delta Autoguidance, and connect to it a Latent "
-                "Bridge Load (a fitted bridge from a file), a Latent Bridge Fit (fits one to some images with both "
-                "VAEs) or a Latent Bridge VAE (through pixels: slow, needs no images). Sample with Delta KSampler "
-                "(Advanced) or Delta Guider; the Delta KSampler has no place for a bridge."
-            )
         if bridge is not None and (bridge.source, bridge.target) != (source.shape, own.shape):
             raise DeltaError(
                 f"The bridge leads from a target of {bridge.target} to a source of {bridge.source}. The target model "

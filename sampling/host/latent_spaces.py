@@ -1,16 +1,32 @@
 """What the host knows of a model's latents and noise, in the words of the method."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import takewhile
 from typing import Any
 
+import comfy.latent_formats
+import comfy.supported_models
 import torch
+import torch.nn.functional as F
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import LatentShape
+from ..bridges import Affine, LatentShape, affine_of
 from ..errors import DeltaError
 from ..noise_levels import NoiseLevels
+
+PIXELS = LatentShape(3, 1)
+
+
+def plain_name(name: str) -> str:
+    """Return a name without what people write in different ways: case, dots, underscores."""
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+@cache
+def _vae_of(latent_format: type) -> Any:
+    return LatentSpace(latent_format()).vae
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +56,32 @@ class LatentSpace:
         probes = (torch.zeros, torch.ones)
         return [tuple(self.format.process_out(probe(self._size(1, 1, 1))).flatten().tolist()) for probe in probes]
 
+    @cached_property
+    def vae(self) -> Any:
+        """What tells whose latents these are: equal for formats of one VAE, which may differ in scale and shift.
+
+        Latents of one shape are not the same for that: the VAEs of SD1.5 and SDXL were trained apart. The host knows a
+        VAE by the tiny decoder that stands in for it, else by its preview, else by the class of its format.
+        """
+        if self.shape == PIXELS:
+            return PIXELS
+        if self.format.taesd_decoder_name is not None:
+            return self.format.taesd_decoder_name
+        preview = self.preview
+        if preview is not None:
+
+            def colours(raw: Tensor) -> Tensor:
+                return preview(self.picture(self.from_raw(raw)))
+
+            raw = affine_of(colours, self.shape.channels, 1, preview.unfold)
+            return tuple(round(value, 3) for value in raw.weight.flatten().tolist())
+        *kinds, _ = takewhile(lambda kind: kind is not object, type(self.format).__mro__)
+        return kinds[-1] if kinds else type(self.format)
+
     @property
     def key(self) -> tuple:
-        """What makes latents interchangeable: their shape, scale and shift."""
-        return self.shape, self.axes, *self._scaling
+        """What makes latents interchangeable: their VAE and shape, scale and shift."""
+        return self.vae, self.shape, self.axes, *self._scaling
 
     def same_as(self, other: "LatentSpace") -> bool:
         """Say whether latents of the one are latents of the other."""
@@ -51,7 +89,34 @@ class LatentSpace:
 
     def rescales(self, other: "LatentSpace") -> bool:
         """Say whether at most scale and shift tell the two apart."""
-        return self.key[:2] == other.key[:2]
+        return self.key[:3] == other.key[:3]
+
+    @property
+    def name(self) -> str:
+        """What these latents are called in the names of files."""
+        return plain_name(type(self.format).__name__)
+
+    @property
+    def names(self) -> set[str]:
+        """What these latents are called: by their format, and by the host's kinds of models with this VAE."""
+        models = [model for model in comfy.supported_models.models if _vae_of(model.latent_format) == self.vae]
+        kinds = {type(self.format), *models, *(model.latent_format for model in models)}
+        return {plain_name(kind.__name__) for kind in kinds}
+
+    @cached_property
+    def preview(self) -> Affine | None:
+        """The host's linear preview, from latents of the model's as pictures to colours in -1..1, if it has one."""
+        factors = self.format.latent_rgb_factors
+        if factors is None:
+            return None
+        weight, bias = torch.tensor(factors).T[:, :, None, None], self.format.latent_rgb_factors_bias
+        reshape = getattr(self.format, "latent_rgb_factors_reshape", None) or (lambda latent: latent)
+
+        def colours(latent: Tensor) -> Tensor:
+            return F.conv2d(reshape(latent), weight, None if bias is None else torch.tensor(bias))
+
+        unfold = colours(torch.zeros(1, self.shape.channels, 1, 1)).shape[-1]
+        return affine_of(colours, self.shape.channels, 1, unfold)
 
     def _size(self, batch: int, height: int, width: int) -> list[int]:
         return [batch, self.shape.channels, *[1] * (self.axes - 2), height, width]

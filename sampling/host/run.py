@@ -22,6 +22,7 @@ from ..trace import Trace, sizes
 from .advice import check_models, explain, require_inputs
 from .batching import predict
 from .deltas import open_deltas
+from .found_bridges import with_bridges
 from .predictors import KEY, Predictor, open_all
 from .run_input import RunInput, run_input, run_of_branch
 
@@ -51,6 +52,7 @@ def with_deltas(
     if not acting:
         return target
     check_models(target, acting)
+    acting = with_bridges(target, acting)
 
     def start_run(executor, *args, **kwargs):
         guider = executor.class_obj

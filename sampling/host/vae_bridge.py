@@ -58,6 +58,7 @@ class VAEBridge:
     source_vae: Any
     target_vae: Any
     is_linear = False
+    is_fitted = True
 
     @property
     def source(self) -> LatentShape:

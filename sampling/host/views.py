@@ -59,8 +59,8 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
         delta_to_target,
         _chain(picture, down, up, latent) if smaller else None,
     )
-    # A bridge says how much larger or smaller the same picture is in the source's latents.
-    detail = gain(linear) if view.bridge or view.same_detail else 1.0
+    # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
+    detail = gain(linear) if bridge.is_fitted or view.same_detail else 1.0
     return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail)
 
 

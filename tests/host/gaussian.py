@@ -19,9 +19,7 @@ class Nothing(torch.nn.Module):
         self.unused = torch.nn.Parameter(torch.zeros(1))
 
 
-def denoiser(
-    denoise, kind=ModelType.EPS, latent_format=comfy.latent_formats.LatentFormat, settings=None
-) -> ModelPatcher:
+def denoiser(denoise, kind=ModelType.EPS, latent_format=None, settings=None) -> ModelPatcher:
     """Return a MODEL whose denoised prediction is `denoise(x, n)`.
 
     x is the clean latent plus n times unit noise, [B, C, ...], n [B, 1, ...], in the model's own
@@ -31,7 +29,7 @@ def denoiser(
     class Family(comfy.supported_models_base.BASE):
         pass
 
-    Family.latent_format = latent_format
+    Family.latent_format = latent_format or OneVAE
     Family.sampling_settings = settings or {}
 
     class Exact(comfy.model_base.BaseModel):
@@ -52,10 +50,14 @@ def denoiser(
     return ModelPatcher(made, CPU, CPU)
 
 
-def latents(channels, axes=2, downscale=8, scale=1.0, shift=0.0):
-    """Return a latent format like those of the host."""
+class OneVAE(comfy.latent_formats.LatentFormat):
+    """What tells the host that formats are of one VAE where it knows no more of it: a class that they share."""
 
-    class Format(comfy.latent_formats.LatentFormat):
+
+def latents(channels, axes=2, downscale=8, scale=1.0, shift=0.0):
+    """Return a latent format like those of the host, all of one VAE."""
+
+    class Format(OneVAE):
         latent_channels, latent_dimensions, spacial_downscale_ratio = channels, axes, downscale
 
         def process_in(self, latent):

@@ -34,6 +34,16 @@ class OnSD3Latents(comfy.supported_models.SD15):
     latent_format = comfy.latent_formats.SD3
 
 
+class UnknownLatents(comfy.latent_formats.LatentFormat):
+    """No tiny decoder, no preview colours: the host knows nothing of its VAE."""
+
+    latent_channels = 16
+
+
+class OnUnknownLatents(comfy.supported_models.SD15):
+    latent_format = UnknownLatents
+
+
 class OwnNoise(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
     def noise_scaling(self, sigma, noise, latent_image, max_denoise=False):
         return sigma * noise + latent_image / 2
@@ -57,10 +67,13 @@ def test_an_adapted_model_of_other_channels(base):
     assert "the adapted model on SD3 latents (16 channels at 1/8 of the picture)" in message
 
 
-def test_a_target_of_other_channels_needs_a_bridge(base, adapted):
-    target = model(2, family=OnSD3Latents, in_channels=16, out_channels=16)
+def test_a_target_of_latents_that_nothing_is_known_of_needs_a_bridge(base, adapted):
+    target = model(2, family=OnUnknownLatents, in_channels=16, out_channels=16)
     message = error_of(delta_ksampler, base, adapted, target)
-    assert "SD15 latents (4 channels at 1/8 of the picture), the target model on SD3 latents (16 channels" in message
+    assert (
+        "SD15 latents (4 channels at 1/8 of the picture), the target model on UnknownLatents latents (16 channels"
+        in message
+    )
     for name in ("Delta Bridge", "Latent Bridge Load", "Latent Bridge Fit", "Latent Bridge VAE"):
         assert name in message
     for act in (delta_guider, advanced_sampler):
@@ -144,7 +157,7 @@ def test_the_models_of_a_second_delta_and_of_autoguidance(base, adapted):
     message = error_of(advanced_sampler, base, pair(base, other, delta=pair(base, adapted)))
     assert message.startswith("The source (delta 2) model works on SD15 latents")
     assert "the adapted (delta 2) model on SDXL latents" in message
-    target = model(2, family=OnSD3Latents, in_channels=16, out_channels=16)
+    target = model(2, family=OnUnknownLatents, in_channels=16, out_channels=16)
     message = error_of(advanced_sampler, target, autoguidance(base))
     assert message.startswith("The weak model works on SD15 latents")
     assert "A delta needs a bridge" in message and "Delta Autoguidance" in message

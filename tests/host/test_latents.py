@@ -14,6 +14,7 @@ from comfy.model_patcher import ModelPatcher
 
 from harness.nodes import with_lora
 
+from .gaussian import OneVAE
 from .tiny import (
     CPU,
     advanced_sampler,
@@ -141,7 +142,7 @@ class Packed(comfy.model_base.BaseModel):
 
 
 def unusual_model(seed, net, base_class=comfy.model_base.BaseModel, latent_dimensions=2):
-    class Format(comfy.latent_formats.LatentFormat):
+    class Format(OneVAE):
         pass
 
     Format.latent_dimensions = latent_dimensions

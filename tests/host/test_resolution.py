@@ -78,7 +78,7 @@ def test_the_noise_of_the_smaller_picture(noise_match, share):
 def test_areas_and_masks_of_the_conditioning_keep_their_place(base, scale):
     """A prompt for the lower right quarter changes that quarter, at either resolution."""
     seen = []
-    target = denoiser(lambda x, ratio: x * 0)
+    target = denoiser(lambda x, ratio: x * 0, latent_format=comfy.latent_formats.SD15)
     quarter = node("ConditioningSetArea")().append(NEGATIVE, 64, 64, 64, 64, 1.0)[0]
     source = watched(base, seen)
     delta = node("DeltaPair").execute(
@@ -106,8 +106,13 @@ def test_areas_and_masks_of_the_conditioning_keep_their_place(base, scale):
     assert changed[..., 9:, 9:].mean() > 20 * changed[..., :7, :7].mean()
 
 
-class SDXLLatents(comfy.supported_models.SD15):
-    latent_format = comfy.latent_formats.SDXL
+class AnotherScale(comfy.latent_formats.SD15):
+    def __init__(self):
+        super().__init__(scale_factor=0.13025)
+
+
+class OnAnotherScale(comfy.supported_models.SD15):
+    latent_format = AnotherScale
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
@@ -119,7 +124,7 @@ def test_an_inpainting_source_sees_the_targets_picture_and_mask(scale):
     mask[..., 64:, :] = 1
     image = image_latent(1, size=16, noise_mask=mask)
     delta = resized(pair(watched(base, seen), with_lora(base, 5)), scale)
-    advanced_sampler(model(3, family=SDXLLatents), delta, latent_image=image, steps=2)
+    advanced_sampler(model(3, family=OnAnotherScale), delta, latent_image=image, steps=2)
     concat = seen[0][1]
     size = int(16 * scale)
     assert concat.shape == (2, 5, size, size)
@@ -133,7 +138,9 @@ def test_a_mask_keeps_what_it_covers(base, adapted, scale):
     mask = torch.zeros(1, 1, 128, 128)
     mask[..., 64:, :] = 1
     image = image_latent(1, size=16, noise_mask=mask)
-    found = advanced_sampler(model(3, family=SDXLLatents), resized(pair(base, adapted, 2.0), scale), latent_image=image)
+    found = advanced_sampler(
+        model(3, family=OnAnotherScale), resized(pair(base, adapted, 2.0), scale), latent_image=image
+    )
     torch.testing.assert_close(found["samples"][..., :8, :], image["samples"][..., :8, :], rtol=1e-4, atol=1e-4)
 
 

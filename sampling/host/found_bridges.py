@@ -1,0 +1,104 @@
+"""A bridge for a pair whose latents are not the target's, where none is wired.
+
+A fitted one whose file is named for both comes first (sd15_to_sdxl), then the one that the host's previews make.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+
+from ..bridges import Affine, LinearBridge, affine_of, folds
+from ..delta import Delta, role_names
+from ..errors import DeltaError
+from ..preview_bridge import latents_of_colours, resized
+from . import bridge_files
+from .latent_spaces import LatentSpace, plain_name
+
+
+def with_bridges(target: ModelPatcher, deltas: Sequence[Delta]) -> list[Delta]:
+    """Return `deltas`, those that need a bridge and have none with the one that is found. Raises DeltaError without."""
+    own = LatentSpace.of(target)
+    found: dict[tuple, LinearBridge] = {}
+    bridged = []
+    for delta, (role, _) in zip(deltas, role_names(deltas), strict=True):
+        space = LatentSpace.of(delta.source.model)
+        if delta.view.bridge is None and not own.rescales(space):
+            if space.key not in found:
+                found[space.key] = find_bridge(space, own, role)
+            delta = replace(delta, view=replace(delta.view, bridge=found[space.key]))
+        bridged.append(delta)
+    return bridged
+
+
+def find_bridge(source: LatentSpace, target: LatentSpace, role: str) -> LinearBridge:
+    """Return a bridge between two spaces, and log where it is from. Raises DeltaError if there is none."""
+    meet = f"Delta Sampling: {source} of the {role} model and {target} of the target meet"
+    saved = saved_bridge(source, target)
+    if saved is not None:
+        name, bridge = saved
+        logging.info("%s over the bridge %s.", meet, name)
+        return bridge
+    by_colours = preview_bridge(source, target)
+    if by_colours is not None:
+        hint = f"A bridge saved as {source.name}_to_{target.name} knows more and is used by itself"
+        logging.info("%s by their preview colours. %s; a Latent Bridge VAE knows most.", meet, hint)
+        return by_colours
+    raise DeltaError(
+        f"The {role} model works on {source}, the target model on {target}. A delta needs a bridge between the "
+        "two, and ComfyUI knows no preview colours of both that would make one. Put a Delta Bridge behind the Delta "
+        "Pair or Delta Autoguidance, and connect to it a Latent Bridge Load (a fitted bridge from a file), a Latent "
+        "Bridge Fit (fits one with both VAEs) or a Latent Bridge VAE (through pixels). Sample with Delta KSampler "
+        "(Advanced) or Delta Guider; the Delta KSampler has no place for a bridge."
+    )
+
+
+def saved_bridge(source: LatentSpace, target: LatentSpace) -> tuple[str, LinearBridge] | None:
+    """Return the name and the bridge of the newest file that is named for both, whichever comes first in it."""
+    files = {name: named_for(name) for name in bridge_files.names()}
+    for name in sorted(files, key=bridge_files.modified, reverse=True):
+        first, second = files[name]
+        if first in source.names and second in target.names:
+            bridge = bridge_files.load(name)
+        elif second in source.names and first in target.names:
+            bridge = bridge_files.load(name).reversed
+        else:
+            continue
+        if (bridge.source, bridge.target) == (source.shape, target.shape):
+            return name, bridge
+    return None
+
+
+def named_for(file: str) -> tuple[str, str]:
+    """Return the two plain names that a bridge's file is named for: sd15 and sdxl, of sets/SD1.5_to_SDXL_00001_."""
+    stem = PurePath(file.replace("\\", "/")).name.removesuffix(bridge_files.SUFFIX)
+    first, _, second = stem.lower().partition("_to_")
+    name, _, counter = second.rstrip("_").rpartition("_")
+    return plain_name(first), plain_name(name if counter.isdigit() and name else second)
+
+
+def preview_bridge(source: LatentSpace, target: LatentSpace) -> LinearBridge | None:
+    """Return the bridge by the host's preview colours of both, None where it has none or their pixels do not fit."""
+    theirs, own = source.preview, target.preview
+    edges = source.shape.downscale, target.shape.downscale
+    if theirs is None or own is None or max(edges) % min(edges):
+        return None
+    fold, unfold = folds(source.shape, target.shape)
+    to_source = affine_of(_by_colours(target, own, source, theirs), target.shape.channels, fold, unfold)
+    to_target = affine_of(_by_colours(source, theirs, target, own), source.shape.channels, unfold, fold)
+    return LinearBridge(source.shape, target.shape, to_source, to_target, is_fitted=False)
+
+
+def _by_colours(known: LatentSpace, colours: Affine, wanted: LatentSpace, wanted_colours: Affine) -> Callable:
+    """Return the function from raw latents of one space to those of another, by the previews of both."""
+    back = latents_of_colours(wanted_colours)
+    grids = known.shape.downscale // colours.unfold, wanted.shape.downscale // wanted_colours.unfold
+
+    def lead(raw: Tensor) -> Tensor:
+        shown = resized(colours(known.picture(known.from_raw(raw))), *grids)
+        return wanted.raw_picture(wanted.latent(back(shown)))
+
+    return lead

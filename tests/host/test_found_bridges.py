@@ -1,0 +1,170 @@
+"""Latents that look alike and mean different things: which are the same, and how others meet with no bridge wired."""
+
+import logging
+
+import comfy.latent_formats as formats
+import folder_paths
+import pytest
+import torch
+from comfy.model_base import ModelType
+
+from harness.nodes import of_the_pack, option, run_node
+
+from .gaussian import denoiser, normal
+from .tiny import advanced_sampler, bridge, delta_ksampler, ksampler, pair, relative_error
+
+DRAWN = torch.Generator().manual_seed(11)
+ONE_VAE = [
+    ("SDXL", "SDXL_Playground_2_5"),
+    ("Wan21", "Wan21"),
+    ("ChromaRadiance", "PixelDiTPixel"),
+    ("CogVideoX", "CogVideoX1_5"),
+]
+APART = [
+    ("SD15", "SDXL"), ("SD3", "Flux"), ("Wan21", "HunyuanVideo"), ("Wan21", "Wan22"), ("SD15", "SD_X4"),
+    ("Mochi", "Cosmos1CV8x8x8"), ("Flux", "CogVideoX"),
+]  # fmt: skip
+COLOURED = [("SD15", "SDXL"), ("SDXL", "SD15"), ("SD3", "Flux"), ("Flux", "SD3")]
+OF_OTHER_PIXELS = [("SD15", "Flux2"), ("Flux2", "SD15"), ("SDXL", "HunyuanImage21"), ("SD15", "ChromaRadiance")]
+
+
+@pytest.fixture(autouse=True)
+def no_bridges(tmp_path, monkeypatch):
+    """A folder of bridges of this test alone."""
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "latent_bridges", ([str(tmp_path)], {".safetensors"}))
+    folder_paths.filename_list_cache.pop("latent_bridges", None)
+    return tmp_path
+
+
+def space(name):
+    return of_the_pack("sampling.host.latent_spaces").LatentSpace(getattr(formats, name)())
+
+
+def factors(name):
+    return torch.tensor(getattr(formats, name)().latent_rgb_factors)
+
+
+def colours(name, latent):
+    """The mean colour of raw latents, as the host's preview shows it."""
+    form = getattr(formats, name)()
+    latent = form.process_in(latent)
+    reshape = getattr(form, "latent_rgb_factors_reshape", None) or (lambda same: same)
+    return reshape(latent).mean((0, 2, 3)) @ factors(name)
+
+
+def empty(name, size=8):
+    form = getattr(formats, name)()
+    return {"samples": torch.zeros(1, form.latent_channels, size, size)}
+
+
+@pytest.mark.parametrize("one, other", ONE_VAE)
+def test_formats_of_one_vae(one, other):
+    assert space(one).vae == space(other).vae
+
+
+@pytest.mark.parametrize("one, other", APART)
+def test_formats_of_two_vaes(one, other):
+    assert space(one).vae != space(other).vae
+
+
+def test_names_of_latents():
+    """Models of the host with the same VAE share their names; those of another do not."""
+    assert {"sd15", "sd20"} <= space("SD15").names
+    assert {"sdxl", "ssd1b"} <= space("SDXL").names
+    assert {"flux", "chroma", "zimage"} <= space("Flux").names
+    assert {"wan21", "qwenimage"} <= space("Wan21").names
+    assert not space("SD15").names & space("SDXL").names
+
+
+def changed_colours(source, target, change, size=8, kind=ModelType.EPS):
+    """What a pair that adds `change` to the colours of its latents adds to the colours of a target's."""
+    channels, own = (getattr(formats, name)().latent_channels for name in (source, target))
+    there = factors(source)
+    blocks = channels // len(there)  # several blocks of a pixel, as Flux.2 has
+    step = (there @ torch.linalg.inv(there.T @ there) @ change).repeat_interleave(blocks)
+    mean = 0.3 * torch.randn(channels, generator=DRAWN)
+    models = (denoiser(normal(mean + by, 0.5), kind, getattr(formats, source)) for by in (0 * step, step))
+    goal = denoiser(normal(0.3 * torch.randn(own, generator=DRAWN), 0.5), kind, getattr(formats, target))
+    found = advanced_sampler(goal, pair(*models), latent_image=empty(target, size))["samples"]
+    return colours(target, found) - colours(target, ksampler(goal, latent_image=empty(target, size)))
+
+
+@pytest.mark.parametrize("source, target", COLOURED + OF_OTHER_PIXELS)
+def test_a_change_of_colours_arrives_with_no_bridge_wired(source, target):
+    """Exact denoisers. Read as they are, latents of SD1.5 and SDXL gave a cosine of 0.33."""
+    kind = ModelType.FLOW if source in ("SD3", "Flux") else ModelType.EPS
+    cosines, errors = [], []
+    for _ in range(12):
+        change = 0.3 * torch.randn(3, generator=DRAWN)
+        found = changed_colours(source, target, change, 32 if target == "ChromaRadiance" else 8, kind)
+        cosines.append(torch.cosine_similarity(found, change, 0))
+        errors.append((found - change).norm() / change.norm())
+    assert torch.stack(cosines).mean() > 0.97 and min(cosines) > 0.95
+    assert torch.stack(errors).mean() < 0.2 and max(errors) < 0.35
+
+
+def test_the_delta_ksampler_crosses_too_and_says_how(caplog):
+    source, adapted = (denoiser(normal(torch.full((4,), mean), 0.5), latent_format=formats.SD15) for mean in (0, 0.5))
+    target = denoiser(normal(torch.zeros(4), 0.5), latent_format=formats.SDXL)
+    with caplog.at_level(logging.INFO):
+        found = delta_ksampler(source, adapted, target, latent_image=empty("SDXL"))
+    assert relative_error(ksampler(target, latent_image=empty("SDXL")), found) > 0.05
+    (line,) = [line for line in caplog.messages if "Delta Sampling" in line]
+    assert "SD15 latents" in line and "SDXL latents" in line and "preview colours" in line and "sd15_to_sdxl" in line
+
+
+SIGNS = torch.tensor([1.0, -1.0, 1.0, -1.0])
+
+
+@pytest.fixture
+def crossing():
+    """A delta of SD1.5 and a target of SDXL, whose latents are the same but for the signs of two channels."""
+    step = torch.tensor([0.3, 0.1, -0.2, 0.4])
+    source, adapted = (denoiser(normal(m, 0.5), latent_format=formats.SD15) for m in (0 * step, step))
+    return pair(source, adapted), denoiser(normal(0.2 * step, 0.5), latent_format=formats.SDXL)
+
+
+def sample(crossing, *options):
+    delta, target = crossing
+    for name, settings in options:
+        delta = option(name, delta, **settings)
+    return advanced_sampler(target, delta, latent_image=empty("SDXL"))["samples"]
+
+
+def signs(scale=1.0):
+    return bridge((4, 8), (4, 8), SIGNS.diag() / scale, scale * SIGNS.diag())
+
+
+@pytest.mark.parametrize("name", ["sd15_to_sdxl", "mine/SD1.5_to_SDXL", "sd20_to_ssd1b"])
+def test_a_saved_bridge_named_for_both_is_found(crossing, no_bridges, name, caplog):
+    wired = sample(crossing, ("DeltaBridge", {"bridge": signs()}))
+    assert relative_error(sample(crossing), wired) > 0.05
+    run_node("LatentBridgeSave", bridge=signs(), filename_prefix=name)
+    with caplog.at_level(logging.INFO):
+        assert torch.equal(sample(crossing), wired)
+    assert f"over the bridge {name}_00001_" in caplog.text
+
+
+def test_a_saved_bridge_serves_both_ways(crossing, no_bridges):
+    """One of SDXL to SD1.5 leads from SD1.5 to SDXL with its two maps in the other order."""
+    wired = sample(crossing, ("DeltaBridge", {"bridge": signs(2.0)}))
+    run_node("LatentBridgeSave", bridge=signs(0.5), filename_prefix="sdxl_to_sd15")
+    assert torch.equal(sample(crossing), wired)
+
+
+def test_a_wired_bridge_comes_first_and_a_bridge_of_others_is_left_alone(crossing, no_bridges):
+    plain = sample(crossing)
+    run_node("LatentBridgeSave", bridge=signs(), filename_prefix="sd15_to_flux")
+    assert torch.equal(sample(crossing), plain)
+    run_node("LatentBridgeSave", bridge=signs(), filename_prefix="sd15_to_sdxl")
+    other = {"bridge": signs(2.0)}
+    assert relative_error(sample(crossing, ("DeltaBridge", other)), sample(crossing)) > 0.05
+
+
+def test_latents_of_one_vae_at_two_scales_need_no_bridge(caplog):
+    source, adapted = (denoiser(normal(torch.full((4,), m), 0.5), latent_format=formats.SDXL) for m in (0, 0.5))
+    target = denoiser(normal(torch.zeros(4), 0.5), latent_format=formats.SDXL_Playground_2_5)
+    with caplog.at_level(logging.INFO):
+        found = delta_ksampler(source, adapted, target, latent_image=empty("SDXL"))
+    assert relative_error(ksampler(target, latent_image=empty("SDXL")), found) > 0.05
+    assert "Delta Sampling" not in caplog.text
