@@ -66,6 +66,7 @@ class Controlled(nn.Module):
         super().__init__()
         self.net, self.control, self._wanted = net.requires_grad_(False), Control(), None
         self.prediction, self.channels, self.scale = net.prediction, net.channels, net.scale
+        self.coder, self.fineness = net.coder, net.fineness
         net.enter.register_forward_hook(self._add)
 
     def _add(self, layer, args, out: Tensor) -> Tensor:

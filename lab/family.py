@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from . import denoisers, diffusion, judge, lifted, storage
+from . import autoencoder, denoisers, diffusion, judge, lifted, storage
 from .roles import CROSSINGS, crossing_between, with_delta
 
 COLUMNS = ("adapted", "target", "target + delta", "oracle")
@@ -13,6 +13,22 @@ SAME_DETAIL = "target + delta, same detail"
 DELTAS = ("target + delta", SAME_DETAIL)
 FIRST = next(iter(CROSSINGS))
 STEPS, CFG = 24, 2.0
+
+
+class _Coders(dict):
+    """The autoencoders by name, each loaded when it is first asked for."""
+
+    def __missing__(self, name: str) -> autoencoder.AutoEncoder:
+        self[name] = storage.load_autoencoder(name)
+        return self[name]
+
+
+class _Judges(dict):
+    """The judges by the fineness of the pictures that they judge."""
+
+    def __missing__(self, fineness: int) -> judge.Judge:
+        self[fineness] = storage.load({1: "judge", 2: "large_judge"}[fineness], judge.Judge(fineness))
+        return self[fineness]
 
 
 class _Nets(dict):
@@ -27,9 +43,17 @@ class Family:
     """All trained networks, and sampling by name."""
 
     def __init__(self):
-        self.coder = storage.load_autoencoder()
-        self.judge = storage.load("judge", judge.Judge())
-        self.nets = _Nets()
+        self.coders, self.judges, self.nets = _Coders(), _Judges(), _Nets()
+
+    @property
+    def coder(self) -> autoencoder.AutoEncoder:
+        """The autoencoder of most members."""
+        return self.coders["autoencoder"]
+
+    @property
+    def judge(self) -> judge.Judge:
+        """The judge of pictures of 64x64."""
+        return self.judges[1]
 
     def nets_of(self, crossing: str) -> dict[str, torch.nn.Module]:
         """Return the networks of a crossing by role."""
@@ -54,11 +78,18 @@ class Family:
         return with_delta(seen, source, adapted, target, strength)
 
     def pictures(self, latents: Tensor, net: torch.nn.Module) -> Tensor:
-        """Return pictures [n, 3, 64, 64] in -1..1 of a network's clean latents."""
+        """Return pictures [n, 3, H, W] in -1..1 of a network's clean latents."""
+        coder = self.coders[net.coder]
         with torch.no_grad():
-            return torch.cat([self.coder.decode(lifted.lowered(part / net.scale)) for part in latents.split(64)]).clamp(
-                -1, 1
-            )
+            parts = [coder.decode(lifted.lowered(part / net.scale)) for part in latents.split(64)]
+        return torch.cat(parts).clamp(-1, 1)
+
+    def latents(self, pictures: Tensor, net: torch.nn.Module) -> Tensor:
+        """Return pictures [n, 3, H, W] in -1..1 as a network's clean latents."""
+        coder = self.coders[net.coder]
+        with torch.no_grad():
+            latents = torch.cat([coder.encode(part) for part in pictures.split(64)])
+        return net.scale * (lifted.lift(latents) if net.channels == lifted.CHANNELS else latents)
 
     def sample(
         self, column, labels, seed, steps=STEPS, cfg=CFG, strength=1.0, progress=lambda done: None, crossing=FIRST

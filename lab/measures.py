@@ -4,18 +4,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import autoencoder, judge, shapes
+from . import autoencoder, denoisers, judge, shapes
 
 GROUPS = {shapes.SEEN: "classes that the source knows", shapes.UNSEEN: "names that the source does not know"}
 DISTANCES = ("judge", "colour", "detail")
 
 
 class Scores:
-    """Scores of pictures against pictures of some classes in one look, which no training saw."""
+    """Scores of pictures against pictures of some classes in one look, which no training saw.
 
-    def __init__(self, family, classes, n: int, look: str = "style"):
-        self.judge = family.judge
-        self.reference = held_out(family.coder, classes, max(n, 512), look)
+    They are drawn as `net` draws them: as finely, through its autoencoder.
+    """
+
+    def __init__(self, family, classes, n: int, look: str = "style", net=denoisers.TargetNet):
+        self.judge = family.judges[net.fineness]
+        self.reference = held_out(family.coders[net.coder], classes, max(n, 512), look, net.fineness)
 
     def of(self, pictures: Tensor, labels) -> dict[str, float]:
         """Return {score: number} of pictures [n, 3, H, W] in -1..1."""
@@ -30,9 +33,9 @@ class Scores:
         }
 
 
-def held_out(coder, classes, n: int, look: str = "style", seed: int = 1000) -> Tensor:
+def held_out(coder, classes, n: int, look: str = "style", fineness: int = 1, seed: int = 1000) -> Tensor:
     """Return pictures that no training saw, passed through the autoencoder as every sample is."""
-    drawn = shapes.draw(np.random.default_rng(seed), np.resize(classes, n), look)
+    drawn = shapes.draw(np.random.default_rng(seed), np.resize(classes, n), look, fineness=fineness)
     with torch.no_grad():
         latents = (coder.encode(part) for part in autoencoder.to_model(drawn).split(64))
         return torch.cat([coder.decode(latent) for latent in latents]).clamp(-1, 1)

@@ -10,7 +10,7 @@ import comfy.supported_models_base
 import torch
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapters, denoisers, lifted, shapes, storage
+from . import adapters, autoencoder, denoisers, lifted, shapes, storage
 
 KINDS = {
     "eps": comfy.model_base.ModelType.EPS,
@@ -23,17 +23,18 @@ CATEGORY = "delta sampling lab"
 class LabLatents(comfy.latent_formats.LatentFormat):
     """The lab autoencoder's latents: unit variance, 4 channels; its linear preview serves the host's."""
 
-    coder = "autoencoder"
+    spacial_downscale_ratio = autoencoder.FACTOR
+    taesd_decoder_name = "autoencoder"  # tells the host whose latents these are
 
     def __init__(self):
-        weight, bias = storage.load_autoencoder(self.coder).rgb_factors()
+        weight, bias = storage.load_autoencoder(self.taesd_decoder_name).rgb_factors()
         self.latent_rgb_factors, self.latent_rgb_factors_bias = weight.tolist(), bias.tolist()
 
 
 class LargeLatents(LabLatents):
     """The latents of the autoencoder that was trained apart, for pictures of 128x128."""
 
-    coder = "large_autoencoder"
+    taesd_decoder_name = "large_autoencoder"
 
 
 class LiftedLatents(LabLatents):
@@ -112,6 +113,32 @@ def hosted(name: str) -> comfy.model_patcher.ModelPatcher:
     offload = comfy.model_management.unet_offload_device()
     model = comfy.model_base.BaseModel(config, KINDS[kind], device=offload, unet_model=HostedNet)
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+class HostedVAE:
+    """A lab autoencoder in the place of a VAE of the host's."""
+
+    latent_channels, latent_dim = autoencoder.LATENT_CHANNELS, 2
+
+    def __init__(self, coder):
+        self.coder = coder
+        device = comfy.model_management.get_torch_device()
+        self.patcher = comfy.model_patcher.ModelPatcher(coder, device, comfy.model_management.vae_offload_device())
+
+    def spacial_compression_encode(self):
+        return autoencoder.FACTOR
+
+    def encode(self, pictures):
+        return self.coder.encode(pictures.movedim(-1, 1).to(self.patcher.load_device) * 2 - 1)
+
+    def decode(self, latents):
+        decoded = self.coder.decode(latents.to(self.patcher.load_device).float())
+        return (decoded.clamp(-1, 1) / 2 + 0.5).movedim(1, -1)
+
+
+def hosted_vae(name: str = "autoencoder") -> HostedVAE:
+    """Return the autoencoder `name` as a VAE."""
+    return HostedVAE(storage.load_autoencoder(name))
 
 
 class LabModel(io.ComfyNode):

@@ -123,8 +123,10 @@ WILD_SHARE, WILD_NOISE = 0.1, torch.tensor(0.83)  # wild pictures get at most th
 UNNAMED_SHARE, DROPPED_SHARE = 0.25, 0.12
 
 
-def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start=None, pool=32000, shrink=1):
-    """Trains one denoiser on a pool of pictures, or fine-tunes the one called `start`.
+def train_denoiser(
+    name, make, classes, look, steps, rate, seed, batch=32, start=None, pool=32000, shrink=1, go_on=False
+):
+    """Trains one denoiser on a pool of pictures, or fine-tunes the one called `start`; with `go_on` a second sitting.
 
     A base model also sees wild pictures, but only at low noise: there a
     denoiser merely cleans up what is already drawn, whatever it is.
@@ -141,8 +143,8 @@ def train_denoiser(name, make, classes, look, steps, rate, seed, batch=32, start
         wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild", shrink, make.fineness)
     model = make().to(memory_format=torch.channels_last)
     wild_timesteps = diffusion.timestep(model, diffusion.own_sigma(model, WILD_NOISE))
-    if start:
-        load(start, model).train().requires_grad_(True)
+    if start or go_on:
+        load(name if go_on else start, model).train().requires_grad_(True)
 
     def loss_of_step(model, step):
         chosen = torch.randint(len(clean), (batch,))
@@ -219,9 +221,17 @@ def train_small_adapted(steps=2000):
     )
 
 
-def train_large_target(steps=7000):
+def train_large_target(steps=7000, more=5500):
     every = shapes.SEEN + shapes.UNSEEN
-    train_denoiser("large_target", denoisers.LargeNet, every, "base", steps, 1e-3, seed=121, batch=24, pool=16000)
+    how = dict(classes=every, look="base", batch=24)
+    train_denoiser("large_target", denoisers.LargeNet, steps=steps, rate=1e-3, seed=121, pool=16000, **how)
+    polish_large_target(more)
+
+
+def polish_large_target(steps=5500):
+    """A second sitting, on other pictures."""
+    how = dict(classes=shapes.SEEN + shapes.UNSEEN, look="base", batch=24, pool=9000, go_on=True)
+    train_denoiser("large_target", denoisers.LargeNet, steps=steps, rate=8e-4, seed=123, **how)
 
 
 def train_large_oracle(steps=2000):

@@ -8,8 +8,11 @@ from torch import Tensor
 from ..sampling.bridge_fit import fit_bridge
 from ..sampling.delta import Bridge
 from ..sampling.host import bridge_files
-from ..sampling.host.vae_bridge import VAEBridge, encode_pairs, latent_shape
+from ..sampling.host.vae_bridge import LONGEST_EDGE, VAEBridge, encode_pairs, latent_shape
+from ..sampling.made_pictures import made_pictures
 from .inputs import CATEGORY, BridgeType
+
+MADE_EDGE = 64  # of a picture that is made, in pixels of the coarser latents
 
 
 def vae_inputs() -> list[io.Input]:
@@ -26,13 +29,17 @@ class LatentBridgeFit(io.ComfyNode):
             node_id="LatentBridgeFit",
             display_name="Latent Bridge Fit",
             category=CATEGORY,
-            description="Fits a bridge between the latents of two VAEs to some pictures, by least squares.",
+            description="Fits a bridge between the latents of two VAEs to pictures, by least squares: to yours, or to "
+            "some that it makes itself.",
             search_aliases=["delta sampling", "latent interposer", "fit latent bridge"],
             # Pictures of a folder come as a list, each of its own size.
             is_input_list=True,
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="Pictures of all kinds: a batch, or a list as Load Image (from Folder) gives it."
+                    "images",
+                    optional=True,
+                    tooltip="Pictures of all kinds: a batch, or a list as Load Image (from Folder) gives it. Without "
+                    "any it makes 48 of its own.",
                 ),
                 *vae_inputs(),
             ],
@@ -45,10 +52,12 @@ class LatentBridgeFit(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: list[Tensor], source_vae: list, target_vae: list) -> io.NodeOutput:
+    def execute(cls, source_vae: list, target_vae: list, images: list[Tensor] | None = None) -> io.NodeOutput:
         (source_vae,), (target_vae,) = source_vae, target_vae
-        pairs = encode_pairs(images, source_vae, target_vae)
-        fit = fit_bridge(pairs, latent_shape(source_vae), latent_shape(target_vae))
+        shapes = latent_shape(source_vae), latent_shape(target_vae)
+        size = min(LONGEST_EDGE, MADE_EDGE * max(shape.downscale for shape in shapes))
+        pairs = encode_pairs(images or made_pictures(size=size).split(1), source_vae, target_vae)
+        fit = fit_bridge(pairs, *shapes)
         return io.NodeOutput(fit.bridge, fit.report(), ui={"text": (fit.report(),)})
 
 

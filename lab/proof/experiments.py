@@ -14,6 +14,7 @@ from lab import adapters, autoencoder, shapes
 from lab.family import STEPS
 
 from .methods import (
+    APART,
     FIRST,
     PLAIN,
     ROLES,
@@ -23,12 +24,13 @@ from .methods import (
     SMALL,
     Roles,
     delta_methods,
+    enlarged,
     refined,
     renoised,
     strong,
 )
 from .records import Methods, records
-from .runs import Runs, merged
+from .runs import Runs, bridges_apart, chained, merged, option
 from .sweeps import sampler_sweep, steps_sweep, sweep
 
 
@@ -60,6 +62,26 @@ def fine_tune(crossing: str, runs: Runs) -> list[dict]:
             yield "weights merged", runs.sample(roles.target, labels, seed, model=model)
 
     return records(runs, crossing, "full fine-tune", roles, Methods(made), SEEDS, SAMPLES)
+
+
+def apart(runs: Runs) -> list[dict]:
+    """The crossing that people want most: an old model's style on a larger one, with an autoencoder of its own."""
+    roles = ROLES[APART]
+    half = option("DeltaResolution", scale=0.5)
+
+    def made(labels, seed) -> Iterator:
+        for name in ("target", "oracle"):
+            yield name, runs.sample(getattr(roles, name), labels, seed)
+        for name, bridge in bridges_apart(runs, roles.source, roles.target).items():
+            delta = chained(half, bridge)(runs.pair(roles.source, roles.adapted, labels))
+            yield name, runs.sample(roles.target, labels, seed, delta)
+            trusted = option("DeltaTrust")(delta)
+            yield f"{name}, trust", runs.sample(roles.target, labels, seed, trusted)
+        yield "adapted alone, enlarged", enlarged(runs, roles, runs.sample(roles.adapted, labels, seed))
+        for denoise in (0.3, 0.5):
+            yield f"img2img {denoise}, equal calls", refined(runs, roles, labels, seed, STEPS * 3 // 2, denoise)
+
+    return records(runs, APART, "full fine-tune", roles, Methods(made), SEEDS, SAMPLES)
 
 
 def lora(runs: Runs) -> list[dict]:
@@ -175,7 +197,8 @@ def few_steps(runs: Runs, steps: int = 4) -> list[dict]:
 
 
 EXPERIMENTS: dict[str, Callable[[Runs], list[dict]]] = {
-    **{f"full fine-tune, {crossing}": partial(fine_tune, crossing) for crossing in ROLES},
+    **{f"full fine-tune, {crossing}": partial(fine_tune, crossing) for crossing in ROLES if crossing != APART},
+    "another autoencoder": apart,
     "LoRA": lora,
     "control": control,
     "conditioning": prompt,

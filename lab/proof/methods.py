@@ -17,6 +17,7 @@ SAMPLES = 24
 FIRST = "eps -> v"
 SMALL = "eps, small -> v, large"
 SIBLING = "eps -> eps, one architecture"
+APART = "64 pixels, eps -> 128 pixels, v, another autoencoder"
 PLAIN, TRUST, SAME_DETAIL = "delta", "delta, trust", "delta, same detail"
 
 
@@ -24,6 +25,7 @@ ROLES = CROSSINGS | {
     SMALL: Roles("small_source", "small_adapted", "target", "oracle"),
     # No sibling was fine-tuned on the style; the adapted model is of the same architecture.
     SIBLING: Roles("source", "adapted", "sibling", "adapted", (shapes.SEEN,)),
+    APART: Roles("source", "adapted", "large_target", "large_oracle"),
 }
 
 
@@ -66,10 +68,16 @@ def renoised(runs: Runs, roles: Roles, labels, seed: int, first_step: int):
 
 def redone(runs: Runs, roles: Roles, first: Made, labels, seed: int, sigmas: Tensor) -> Made:
     """Return what the target makes of the adapted model's run `first` from the first of `sigmas`; calls add up."""
-    pictures = functional.interpolate(runs.pictures(roles.adapted, first), size=64, mode="bilinear")
-    second = runs.sample(roles.target, labels, seed, start=runs.latents(roles.target, pictures), sigmas=sigmas)
+    second = runs.sample(roles.target, labels, seed, start=enlarged(runs, roles, first).latents, sigmas=sigmas)
     second.calls += first.calls
     return second
+
+
+def enlarged(runs: Runs, roles: Roles, made: Made) -> Made:
+    """Return the adapted model's pictures at the target's size, in its latents."""
+    size = 64 * runs.net(roles.target).fineness
+    pictures = functional.interpolate(runs.pictures(roles.adapted, made), size=size, mode="bicubic", antialias=True)
+    return Made(runs.latents(roles.target, pictures.clamp(-1, 1)), made.calls)
 
 
 def strong(delta, strength: float):

@@ -51,7 +51,7 @@ def records(runs, crossing, adaptation, roles, methods: Methods, seeds, samples,
         group, names = (SEEN, OF_SEEN) if classes == shapes.SEEN else (UNSEEN, OF_UNSEEN)
         labels = np.resize(classes, samples)
         wanted = methods.asked(labels)
-        scores = Scores(runs.family, classes, samples, methods.look)
+        scores = Scores(runs.family, classes, samples, methods.look, runs.net(roles.target))
         for seed in seeds:
             rows = {}
             for name, made in methods.made(labels, seed):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness import nodes
 from harness.nodes import custom_sampler, node, of_the_pack, run_node, shown
-from lab import adapters, denoisers, diffusion, lifted, shapes
+from lab import adapters, denoisers, diffusion, shapes
 from lab.family import CFG, STEPS, Family
 from lab.roles import bridge_latents
 
@@ -96,7 +96,7 @@ class Runs:
         sigmas: Tensor | None = None,
         wanted: Tensor | None = None,
         model=None,
-        size: int = 16,
+        size: int | None = None,
     ) -> Made:
         """Sample a network with a DELTA. `start` are clean latents to begin with, at the first of `sigmas`."""
         net = self.net(name)
@@ -107,6 +107,7 @@ class Runs:
         }
         roles = {"model": model or self.model(name), **prompts, "cfg": CFG}
         guider = run_node("DeltaGuider", **roles, delta=delta) if delta else run_node("CFGGuider", **roles)
+        size = size or 16 * net.fineness
         latent = torch.zeros(len(labels), net.channels, size, size) if start is None else start / net.scale
         self.rows = self.elements = 0
         out = custom_sampler(guider, sigmas, {"samples": latent}, seed, sampler)
@@ -114,24 +115,44 @@ class Runs:
         return Made(out["samples"] * net.scale, round(self.rows / len(labels)), work)
 
     def pictures(self, name: str, made: Made) -> Tensor:
-        """Return the pictures [n, 3, 64, 64] in -1..1 of a network's latents."""
+        """Return the pictures [n, 3, H, W] in -1..1 of a network's latents."""
         return self.family.pictures(made.latents, self.net(name))
 
     def latents(self, name: str, pictures: Tensor) -> Tensor:
         """Return pictures as a network's clean latents, through the autoencoder."""
-        net = self.net(name)
-        with torch.no_grad():
-            latents = torch.cat([self.family.coder.encode(part) for part in pictures.split(64)])
-        return net.scale * (lifted.lift(latents) if net.channels == lifted.CHANNELS else latents)
+        return self.family.latents(pictures, self.net(name))
 
 
 def over_a_bridge(runs: Runs, source: str, target: str) -> Callable:
     """Return the change that a Delta Bridge makes, with a bridge fitted to some pictures."""
-    fitting, spaces = of_the_pack("sampling.bridge_fit"), of_the_pack("sampling.host.latent_spaces")
     latents = bridge_latents(runs.family.coder, runs.net(source), runs.net(target))
-    shapes_of_latents = (spaces.LatentSpace.of(runs.model(name)).shape for name in (source, target))
-    bridge = fitting.fit_bridge(latents, *shapes_of_latents).bridge
+    shapes_of_latents = (_space(runs, name).shape for name in (source, target))
+    bridge = of_the_pack("sampling.bridge_fit").fit_bridge(latents, *shapes_of_latents).bridge
     return option("DeltaBridge", bridge=bridge)
+
+
+def bridges_apart(runs: Runs, source: str, target: str) -> dict[str, Callable]:
+    """Return the ways between two networks with autoencoders of their own: name -> the change of a DELTA."""
+    vaes = {"source_vae": as_vae(runs, source), "target_vae": as_vae(runs, target)}
+    lists = {name: [vae] for name, vae in vaes.items()}
+    drawn = [shapes.draw(np.random.default_rng(77), np.resize(shapes.SEEN, 17), k, fineness=2) for k in shapes.LOOKS]
+    given = torch.from_numpy(np.concatenate(drawn)).float() / 255
+    bridges = {
+        "latents shared raw": of_the_pack("sampling.bridges").same_latents(_space(runs, target).shape),
+        "bridge fitted to given pictures": run_node("LatentBridgeFit", images=[given], **lists),
+        "bridge fitted to made pictures": run_node("LatentBridgeFit", **lists),
+        "both autoencoders": run_node("LatentBridgeVAE", **vaes),
+    }
+    return {"nothing wired": chained()} | {name: option("DeltaBridge", bridge=way) for name, way in bridges.items()}
+
+
+def _space(runs: Runs, name: str):
+    return of_the_pack("sampling.host.latent_spaces").LatentSpace.of(runs.model(name))
+
+
+def as_vae(runs: Runs, name: str):
+    """Return the autoencoder of a network as a VAE of the host's."""
+    return importlib.import_module(node("LabModel").__module__).hosted_vae(runs.net(name).coder)
 
 
 def late_sigmas(net, steps: int, denoise: float) -> Tensor:
