@@ -1,17 +1,19 @@
 """Bridges between latent spaces: made and kept."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..sampling.bridge_fit import fit_bridge
+from ..sampling.bridge_fit import Fit, fit_bridge
 from ..sampling.delta import Bridge
 from ..sampling.host import bridge_files
 from ..sampling.host.vae_bridge import LONGEST_EDGE, VAEBridge, encode_pairs, latent_shape
 from ..sampling.made_pictures import made_pictures
 from .inputs import CATEGORY, BridgeType
 
+MADE, FOR_NOISE = 48, 12  # so many pictures are made for a fit; for the noise of a bridge through pixels
 MADE_EDGE = 64  # of a picture that is made, in pixels of the coarser latents
 
 
@@ -20,6 +22,13 @@ def vae_inputs() -> list[io.Input]:
         io.Vae.Input("source_vae", tooltip="The VAE of the source model, the old base."),
         io.Vae.Input("target_vae", tooltip="The VAE of the target model, the new base."),
     ]
+
+
+def fitted(source_vae: Any, target_vae: Any, count: int, images: Sequence[Tensor] | None = None) -> Fit:
+    """Return the bridge fitted to `images`, or to `count` pictures that are made."""
+    shapes = latent_shape(source_vae), latent_shape(target_vae)
+    size = min(LONGEST_EDGE, MADE_EDGE * max(shape.downscale for shape in shapes))
+    return fit_bridge(encode_pairs(images or made_pictures(count, size).split(1), source_vae, target_vae), *shapes)
 
 
 class LatentBridgeFit(io.ComfyNode):
@@ -53,11 +62,7 @@ class LatentBridgeFit(io.ComfyNode):
 
     @classmethod
     def execute(cls, source_vae: list, target_vae: list, images: list[Tensor] | None = None) -> io.NodeOutput:
-        (source_vae,), (target_vae,) = source_vae, target_vae
-        shapes = latent_shape(source_vae), latent_shape(target_vae)
-        size = min(LONGEST_EDGE, MADE_EDGE * max(shape.downscale for shape in shapes))
-        pairs = encode_pairs(images or made_pictures(size=size).split(1), source_vae, target_vae)
-        fit = fit_bridge(pairs, *shapes)
+        fit = fitted(source_vae[0], target_vae[0], MADE, images)
         return io.NodeOutput(fit.bridge, fit.report(), ui={"text": (fit.report(),)})
 
 
@@ -79,7 +84,9 @@ class LatentBridgeVAE(io.ComfyNode):
 
     @classmethod
     def execute(cls, source_vae: Any, target_vae: Any) -> io.NodeOutput:
-        return io.NodeOutput(VAEBridge(source_vae, target_vae))
+        return io.NodeOutput(
+            VAEBridge(source_vae, target_vae, fitted(source_vae, target_vae, FOR_NOISE).bridge.to_source)
+        )
 
 
 class LatentBridgeSave(io.ComfyNode):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .errors import DeltaError
 
+LITTLE = 0.01  # what a fit leaves of a way that is exact
 NOTHING = 1e-5  # of the largest singular value: what rounding makes of a direction that is not there
 
 
@@ -137,6 +138,13 @@ class LinearBridge:
 
     def to(self, device: torch.device) -> "LinearBridge":
         return replace(self, to_source=self.to_source.to(device), to_target=self.to_target.to(device))
+
+    @property
+    def loses(self) -> bool:
+        """Whether what goes over it and back is not what it was, in the space with fewer numbers."""
+        there, back = self.to_source.weight, self.to_target.weight
+        both = there @ back if len(there) <= len(back) else back @ there
+        return not torch.allclose(both, torch.eye(len(both), device=both.device), atol=LITTLE)
 
     @property
     def reversed(self) -> "LinearBridge":

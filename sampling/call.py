@@ -32,12 +32,19 @@ TARGET = "target"
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """What a delta came to in one call: as it was `found`, and what was `added`, both in the target's latents."""
+    """What a delta came to in one call: as it was `found`, and what was `added`, both in the target's latents.
+
+    `own` is what adapted predicts beyond source in their latents, None where they were not evaluated.
+    """
 
     delta: DeltaInRun
     found: Parts
     added: Parts
-    evaluated: bool
+    own: Tensor | None
+
+    @property
+    def evaluated(self) -> bool:
+        return self.own is not None
 
 
 def call(
@@ -63,9 +70,9 @@ def call(
     shared = _Shared(x, sigma, target, evaluate)
     terms = []
     for delta, strength in acting:
-        found, evaluated = delta.kept(level, target[0], partial(_difference, delta, shared))
+        found = delta.kept(level, target[0], partial(_difference, delta, shared))
         added = tuple(strength * delta.shaped(f, t) for f, t in zip(found, target, strict=False))
-        terms.append(Term(delta, found, added, evaluated))
+        terms.append(Term(delta, found, added, shared.own.get(delta)))
     mixed = tuple(combine(t, [term.added[part] for term in terms]) for part, t in enumerate(target))
     return mixed, target, terms
 
@@ -80,6 +87,7 @@ class _Shared:
     evaluate: Evaluate
     views: dict[Crossing, Seen] = field(default_factory=dict)
     predicted: dict[Any, Parts] = field(default_factory=dict)
+    own: dict[DeltaInRun, Tensor] = field(default_factory=dict)
 
 
 def _difference(delta: DeltaInRun, shared: _Shared) -> Parts:
@@ -89,8 +97,9 @@ def _difference(delta: DeltaInRun, shared: _Shared) -> Parts:
         shared.views[crossing] = Seen(crossing, shared.x, shared.sigma, shared.target)
     seen = shared.views[crossing]
     adapted, source = _pair(delta, seen, shared)
+    shared.own[delta] = adapted[0] - source[0]
     found = []
-    coarse = None if crossing.maps is None else crossing.maps.coarse
+    coarse = None if crossing.maps is None or crossing.loses else crossing.maps.coarse
     for part, (a, s, t) in enumerate(zip(adapted, source, shared.target, strict=False)):
         difference = crossing.delta(a, s)
         if coarse is not None or trust is not None:
@@ -110,13 +119,21 @@ def _pair(delta: DeltaInRun, seen: Seen, shared: _Shared) -> tuple[Parts, Parts]
     asked = {source: seen.by(source_levels)}
     if adapted is None:
         found = tuple(map(seen.own, range(len(shared.target))))
-    elif (before := delta.last) is not None:
-        # Of a trusted delta the adapted model sees all in a state of its own.
-        whole = shared.x + signal_of(before, shared.sigma, delta.crossing.levels)
-        state = Seen(delta.crossing, whole, shared.sigma, (shared.target[0] + before,))
-        (found,) = shared.evaluate([(adapted, *state.by(adapted_levels))])
+    elif delta.last is not None:
+        (found,) = shared.evaluate([(adapted, *_with_all(delta.last, delta.crossing, seen, shared))])
     else:
         asked[adapted], found = seen.by(adapted_levels), None
     missing = [(who, *state) for who, state in asked.items() if who not in shared.predicted]
     shared.predicted.update(zip((who for who, *_ in missing), shared.evaluate(missing) if missing else (), strict=True))
     return found or shared.predicted[adapted], shared.predicted[source]
+
+
+def _with_all(before: Tensor, crossing: Crossing, seen: Seen, shared: _Shared) -> tuple[Tensor, Tensor]:
+    """Return the latent and sigma of an adapted model in a state of its own kind: with all that the delta found."""
+    levels = crossing.branches[1]
+    if crossing.loses:
+        # It is put where it was found: on the way to the target and back its detail would be lost at each call.
+        latent, sigma = seen.by(levels)
+        return latent + signal_of(before, sigma, levels), sigma
+    whole = shared.x + signal_of(before, shared.sigma, crossing.levels)
+    return Seen(crossing, whole, shared.sigma, (shared.target[0] + before,)).by(levels)

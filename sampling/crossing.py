@@ -64,13 +64,15 @@ class Crossing:
     """How the branches of a delta see a target's state, and how the delta gets to the target.
 
     `levels` are the target's, `branches` those of source and adapted. `maps` is None where all have
-    the same latents. `detail` is the share of the target's noise-to-signal ratio that the branches get.
+    the same latents. `detail` is the share of the target's noise-to-signal ratio that the branches get. `loses`
+    says that what goes to the source's latents and back is not what it was.
     """
 
     levels: NoiseLevels
     branches: tuple[NoiseLevels, NoiseLevels]
     maps: LatentMaps | None = None
     detail: float = 1.0
+    loses: bool = False
 
     @cached_property
     def as_it_is(self) -> frozenset[NoiseLevels]:

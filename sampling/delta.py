@@ -42,6 +42,10 @@ class Bridge(Protocol):
         """Whether its size tells how much larger a picture is in the one space than in the other."""
 
     @property
+    def loses(self) -> bool:
+        """Whether what goes over it and back is not what it was."""
+
+    @property
     def source(self) -> LatentShape: ...
 
     @property

@@ -42,12 +42,21 @@ class DeltaInRun:
         self.delta, self.crossing, self.source, self.adapted = delta, crossing, source, adapted
         self.masks, self.trace = masks, Trace()
         self.needs_sigma = bool(delta.schedules or delta.reuse)
-        # With trust, of the last call with it: the delta as it was found, and as it was added.
+        # Where the branches see states of their own kind, of the last call: the delta as found, and as it was added.
         self.last: Tensor | None = None
         self._last_added: Tensor | None = None
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
+
+    @property
+    def apart(self) -> bool:
+        """Whether target and source see the state without the delta, the adapted model with all of it.
+
+        So it is with trust, and over a way that loses something: there the source would misread, in its own way,
+        what the delta has added, and the target in another.
+        """
+        return self.delta.adapted is not None and (self.delta.trust is not None or self.crossing.loses)
 
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""
@@ -59,7 +68,7 @@ class DeltaInRun:
         return strength
 
     def without_own(self, x: Tensor, sigma: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the target's noisy latent x [B, C, ...] without what a trusted delta added before.
+        """Return the target's noisy latent x [B, C, ...] without what the delta added before, if it is `apart`.
 
         Target and source see this one: what they would find without the adapter. Where an inpainting
         `mask` keeps the picture, nothing was added.
@@ -69,10 +78,10 @@ class DeltaInRun:
         added = self._last_added if mask is None else self._last_added * mask.to(self._last_added)
         return x - signal_of(added, sigma, self.crossing.levels)
 
-    def kept(self, sigma: float | None, denoised: Tensor, find: Callable[[], Parts]) -> tuple[Parts, bool]:
-        """Return the delta's parts, and whether `find` was asked for them; `denoised` is the target's prediction."""
+    def kept(self, sigma: float | None, denoised: Tensor, find: Callable[[], Parts]) -> Parts:
+        """Return the delta's parts, from `find` or from before; `denoised` is the target's prediction."""
         if self._held is None or sigma is None:
-            return find(), True
+            return find()
         ratio = noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
         return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find)
 
@@ -86,6 +95,7 @@ class DeltaInRun:
 
     def note(self, term: Term, sigma: Tensor, prediction: Tensor) -> None:
         """Remember a call: what it found and added beside the target's `prediction`."""
-        if self.delta.trust is not None:
-            self.last, self._last_added = term.found[0], term.added[0]
+        if self.apart:
+            kept = term.own if self.crossing.loses else term.found[0]
+            self.last, self._last_added = self.last if kept is None else kept, term.added[0]
         self.trace.record(sigma, term.added[0], prediction, term.evaluated)

@@ -20,7 +20,7 @@ SPREAD = np.array([0.28, 0.13, 0.08])
 FINER = 2  # drawn so many times finer, then averaged: no jagged edges
 
 
-def made_pictures(count: int = 48, size: int = 512, seed: int = 0) -> Tensor:
+def made_pictures(count: int, size: int, seed: int = 0) -> Tensor:
     """Return pictures [count, size, size, 3] in 0..1, the same for the same seed; `size` is in pixels."""
     rng = np.random.default_rng(seed)
     return torch.from_numpy(np.stack([_picture(rng, size) for _ in range(count)]))

@@ -38,7 +38,7 @@ class Resize:
 
     def up(self, delta: Tensor) -> Tensor:
         """Return a delta [B, C, *small] as [B, C, *large]."""
-        return delta if self.large == self.small else F.interpolate(delta, self.large, mode="bilinear")
+        return delta if self.large == self.small else F.interpolate(delta, self.large, mode="bicubic")
 
     def _filtered(self, latent: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         return latent if self.large == self.small else rows.to(latent) @ latent @ columns.to(latent).T

@@ -38,11 +38,8 @@ class Held:
 
     def at(
         self, ratio: float, step: int, seen: Tensor, evaluate: Callable[[], tuple[Tensor, ...]]
-    ) -> tuple[tuple[Tensor, ...], bool]:
-        """Return the parts at the noise-to-signal `ratio` in a `step` of the run, and whether they were evaluated.
-
-        `seen` is the target's prediction.
-        """
+    ) -> tuple[Tensor, ...]:
+        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction."""
         if self.reuse.threshold > 0:
             if self.last_seen is not None:
                 self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
@@ -51,9 +48,9 @@ class Held:
             parts = evaluate()
             self.step, self.change = step, 0.0
             self.known = [*[pair for pair in self.known if pair[0] != ratio][-1:], (ratio, parts)]
-            return parts, True
+            return parts
         follows = self.reuse.extrapolate and len(self.known) > 1
-        return self._extrapolated(ratio) if follows else self.known[-1][1], False
+        return self._extrapolated(ratio) if follows else self.known[-1][1]
 
     def _is_due(self, step: int) -> bool:
         by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every

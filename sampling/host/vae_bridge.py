@@ -1,15 +1,18 @@
 """VAEs as a bridge: from latents to pixels with one, from pixels to latents with the other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import comfy.utils
 import torch
+import torch.nn.functional as F
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..bridges import Affine, LatentShape, eye
+
+Size = tuple[int, int]  # height and width
 
 LONGEST_EDGE = 1024  # pixels of a picture that is fitted
 
@@ -50,15 +53,19 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class VAEBridge:
-    """A bridge through pixels: exact as far as the VAEs are, and slow.
+    """A bridge through pixels: as exact as the VAEs are, and as slow.
 
-    Noise has no picture, so it passes by the channels' numbers.
+    Noise has no picture, so it passes by a `fitted` map; without one by the channels' numbers. With `sizes`, those
+    of the pictures that the source's and the target's VAE see, pictures are resized in between.
     """
 
     source_vae: Any
     target_vae: Any
+    fitted: Affine | None = None
+    sizes: tuple[Size, Size] | None = None
     is_linear = False
     is_fitted = True
+    loses = True
 
     @property
     def source(self) -> LatentShape:
@@ -70,7 +77,7 @@ class VAEBridge:
 
     @property
     def noise_map(self) -> Affine:
-        return eye(self.source, self.target)
+        return eye(self.source, self.target) if self.fitted is None else self.fitted
 
     @property
     def models(self) -> list[ModelPatcher]:
@@ -80,9 +87,28 @@ class VAEBridge:
     def to(self, device: torch.device) -> "VAEBridge":
         return self
 
+    def between(self, small: Size, large: Size) -> "VAEBridge":
+        """Return the bridge between latents of `small` pixels of the source's and `large` ones of the target's."""
+        edges = ((small, self.source.downscale), (large, self.target.downscale))
+        own, theirs = (cast(Size, tuple(edge * downscale for edge in size)) for size, downscale in edges)
+        return replace(self, sizes=(own, theirs))
+
     def clean_to_source(self, clean: Tensor) -> Tensor:
-        return encode(self.source_vae, decode(self.target_vae, clean)).to(clean)
+        size = None if self.sizes is None else self.sizes[0]
+        return encode(self.source_vae, resized(decode(self.target_vae, clean), size)).to(clean)
 
     def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
-        adapted, source = (encode(self.target_vae, decode(self.source_vae, p)).to(p) for p in (adapted, source))
+        size = None if self.sizes is None else self.sizes[1]
+        adapted, source = (
+            encode(self.target_vae, resized(decode(self.source_vae, latent), size)).to(latent)
+            for latent in (adapted, source)
+        )
         return adapted - source
+
+
+def resized(images: Tensor, size: Size | None) -> Tensor:
+    """Return images [B, H, W, 3] at another height and width."""
+    if size is None or images.shape[1:3] == size:
+        return images
+    planes = F.interpolate(images.movedim(-1, 1), size, mode="bicubic", antialias=True)
+    return planes.movedim(1, -1).clamp(0, 1)

@@ -13,6 +13,7 @@ from ..noise_levels import NoiseLevels
 from ..resize import Resize
 from .latent_spaces import LatentSpace, noise_levels
 from .run_input import RunInput
+from .vae_bridge import VAEBridge
 
 Step = Callable[[Tensor], Tensor]
 
@@ -28,14 +29,20 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     fold, unfold = bridge.noise_map.fold, bridge.noise_map.unfold
     batch, _, *large = space.picture(run.noise).shape
     small = large if view.scale == 1.0 else [fold * max(1, round(edge * view.scale / fold)) for edge in large]
+    own_size = [edge // fold * unfold for edge in small]
     resize = Resize((large[0], large[1]), (small[0], small[1]), target.load_device)
+    smaller = resize.small != resize.large
+    down, noise_down, up = (resize.down, resize.noise_down, resize.up) if smaller else (None, None, None)
+    if smaller and isinstance(bridge, VAEBridge):
+        # Pictures are resized in pixels, where it costs nothing.
+        bridge, down, up = bridge.between((own_size[0], own_size[1]), (large[0], large[1])), None, None
 
     def in_model_space(probe: Tensor) -> Tensor:
         raw = bridge.clean_to_source(space.raw_picture(space.latent(probe)))
         return source_space.picture(source_space.from_raw(raw))
 
     linear = affine_of(in_model_space, space.shape.channels, fold, unfold) if bridge.is_linear else bridge.noise_map
-    noise_shape = (batch, source_space.shape.channels, *(edge // fold * unfold for edge in small))
+    noise_shape = (batch, source_space.shape.channels, *own_size)
     rotated = noise_map(linear, noise_shape, run.seed or 0).to(target.load_device)
 
     # Latents of two axes are pictures as they are, and what is not resized needs no step for it.
@@ -43,8 +50,6 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     source_picture, source_latent = (
         (source_space.picture, source_space.latent) if source_space.axes > 2 else (None, None)
     )
-    smaller = resize.small != resize.large
-    down, noise_down, up = (resize.down, resize.noise_down, resize.up) if smaller else (None, None, None)
     raw, to_model = space.format.process_out, space.format.process_in
     source_raw = _chain(source_space.format.process_out, source_picture)
     back = _chain(up, latent)
@@ -57,11 +62,11 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
         _chain(raw, picture, down, bridge.clean_to_source, source_latent, source_space.format.process_in),
         _chain(picture, noise_down, rotated, source_latent),
         delta_to_target,
-        _chain(picture, down, up, latent) if smaller else None,
+        _chain(picture, resize.down, resize.up, latent) if smaller else None,
     )
     # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
     detail = gain(linear) if bridge.is_fitted or view.same_detail else 1.0
-    return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail)
+    return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail, bridge.loses)
 
 
 def _chain(*steps: Step | None) -> Step:
