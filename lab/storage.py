@@ -1,7 +1,7 @@
 """The lab's trained networks on disk.
 
-A base model is stored in float16. A fine-tune is stored as its difference from the model it began
-as, in 8 bits with a scale a row, which is a quarter of the size and keeps two digits of the difference.
+A base model is stored in float16, the largest in 8 bits with a scale a row. A fine-tune is stored as its difference
+from the model it began as, in 8 bits likewise, which is a quarter of the size and keeps two digits of the difference.
 A LoRA is stored as its low-rank parts. Metadata says how each came to be.
 """
 
@@ -22,6 +22,9 @@ def _path(name: str) -> pathlib.Path:
     return WEIGHTS / f"{denoisers.WEIGHTS_OF.get(name, name)}.safetensors"
 
 
+IN_EIGHT_BITS = ("large_target",)
+
+
 def save(name: str, state: dict[str, Tensor], start: str | None = None, **facts) -> None:
     """Write weights, or their differences from those of the network called `start`."""
     WEIGHTS.mkdir(exist_ok=True)
@@ -30,6 +33,7 @@ def save(name: str, state: dict[str, Tensor], start: str | None = None, **facts)
         facts["difference_from"] = start
         base = stored(start)
         state = {key: value - base[key] for key, value in state.items()}
+    if start or name in IN_EIGHT_BITS:
         state = {stem: part for key, value in state.items() for stem, part in _eight_bits(key, value).items()}
     kept = {k: v.contiguous() if v.dtype == torch.int8 else v.half().contiguous() for k, v in state.items()}
     save_file(kept, _path(name), metadata={key: str(value) for key, value in facts.items()})
@@ -40,6 +44,10 @@ def _eight_bits(key: str, value: Tensor) -> dict[str, Tensor]:
         return {key: value}
     scale = value.flatten(1).abs().amax(1).clamp(min=1e-6) / 127
     return {key: (value / scale.view(-1, *[1] * (value.ndim - 1))).round().to(torch.int8), key + SCALE: scale}
+
+
+def _scaled(value: Tensor, scale: Tensor | None) -> Tensor:
+    return value if scale is None else value * scale.view(-1, *[1] * (value.ndim - 1))
 
 
 def stored(name: str) -> dict[str, Tensor]:
@@ -54,15 +62,12 @@ def stored(name: str) -> dict[str, Tensor]:
             weight = base[f"{layer}.weight"]
             base[f"{layer}.weight"] = weight + (state[key] @ state[f"{layer}.down"]).view_as(weight)
         return base
-    if "difference_from" not in facts:
-        return state
-    base = stored(facts["difference_from"])
     scales = {key: value for key, value in state.items() if key.endswith(SCALE)}
-    for key, value in state.items():
-        if key not in scales:
-            scale = scales.get(key + SCALE)
-            base[key] = base[key] + (value if scale is None else value * scale.view(-1, *[1] * (value.ndim - 1)))
-    return base
+    whole = {key: _scaled(value, scales.get(key + SCALE)) for key, value in state.items() if key not in scales}
+    if "difference_from" not in facts:
+        return whole
+    base = stored(facts["difference_from"])
+    return {key: base[key] + value for key, value in whole.items()}
 
 
 def load(name: str, model: torch.nn.Module) -> torch.nn.Module:

@@ -24,11 +24,14 @@ def vae_inputs() -> list[io.Input]:
     ]
 
 
-def fitted(source_vae: Any, target_vae: Any, count: int, images: Sequence[Tensor] | None = None) -> Fit:
+def fitted(
+    source_vae: Any, target_vae: Any, count: int, images: Sequence[Tensor] | None = None, scale: float = 1.0
+) -> Fit:
     """Return the bridge fitted to `images`, or to `count` pictures that are made."""
-    shapes = latent_shape(source_vae), latent_shape(target_vae)
+    shapes = latent_shape(source_vae, scale), latent_shape(target_vae)
     size = min(LONGEST_EDGE, MADE_EDGE * max(shape.downscale for shape in shapes))
-    return fit_bridge(encode_pairs(images or made_pictures(count, size).split(1), source_vae, target_vae), *shapes)
+    pictures = images or made_pictures(count, size).split(1)
+    return fit_bridge(encode_pairs(pictures, source_vae, target_vae, scale), *shapes)
 
 
 class LatentBridgeFit(io.ComfyNode):
@@ -51,6 +54,15 @@ class LatentBridgeFit(io.ComfyNode):
                     "any it makes 48 of its own.",
                 ),
                 *vae_inputs(),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.25,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="The scale of the Delta Resolution that the pair has: 0.5 for SD1.5 at 512 beside SDXL at "
+                    "1024. The bridge then leads to the smaller latents by itself, and keeps more.",
+                ),
             ],
             outputs=[
                 BridgeType.Output(display_name="bridge", tooltip="For a Delta Bridge or a Latent Bridge Save."),
@@ -61,8 +73,10 @@ class LatentBridgeFit(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, source_vae: list, target_vae: list, images: list[Tensor] | None = None) -> io.NodeOutput:
-        fit = fitted(source_vae[0], target_vae[0], MADE, images)
+    def execute(
+        cls, source_vae: list, target_vae: list, images: list[Tensor] | None = None, scale: Sequence[float] = (1.0,)
+    ) -> io.NodeOutput:
+        fit = fitted(source_vae[0], target_vae[0], MADE, images, scale[0])
         return io.NodeOutput(fit.bridge, fit.report(), ui={"text": (fit.report(),)})
 
 

@@ -6,6 +6,7 @@ Where one space has larger pixels than the other (Flux.2: 128 channels at 1/16 o
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,10 +31,10 @@ class LatentShape:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """A map of latents, pixel by pixel: fold blocks into channels, multiply, add, unfold.
+    """A map of latents: fold blocks into channels, multiply each pixel or its 3x3 neighbours, add, unfold.
 
-    `weight` is [C_out * unfold^2, C_in * fold^2] and `bias` [C_out * unfold^2]; a latent
-    [B, C_in, H, W] becomes [B, C_out, H / fold * unfold, W / fold * unfold].
+    `weight` is [C_out * unfold^2, C_in * fold^2], or with neighbours [..., 3, 3], and `bias` [C_out * unfold^2]; a
+    latent [B, C_in, H, W] becomes [B, C_out, H / fold * unfold, W / fold * unfold].
     """
 
     weight: Tensor
@@ -44,6 +45,11 @@ class Affine:
     def to(self, device: torch.device) -> "Affine":
         return replace(self, weight=self.weight.to(device), bias=self.bias.to(device))
 
+    @property
+    def flat(self) -> "Affine":
+        """What the map does to flat areas, pixel by pixel."""
+        return self if self.weight.ndim == 2 else replace(self, weight=self.weight.sum((2, 3)))
+
     def __call__(self, latent: Tensor) -> Tensor:
         return self._mapped(latent, self.bias)
 
@@ -53,8 +59,12 @@ class Affine:
 
     def _mapped(self, latent: Tensor, bias: Tensor | None) -> Tensor:
         _require_whole_blocks(latent, self.fold)
-        weight = self.weight.to(latent)[:, :, None, None]
-        out = F.conv2d(F.pixel_unshuffle(latent, self.fold), weight, None if bias is None else bias.to(latent))
+        weight, folded = self.weight.to(latent), F.pixel_unshuffle(latent, self.fold)
+        if weight.ndim == 2:
+            weight = weight[:, :, None, None]
+        else:
+            folded = F.pad(folded, (1, 1, 1, 1), mode="replicate")
+        out = F.conv2d(folded, weight, None if bias is None else bias.to(latent))
         return F.pixel_shuffle(out, self.unfold)
 
 
@@ -111,6 +121,11 @@ def gain(clean_map: Affine) -> float:
     return values[values > NOTHING * values.max()].mean().item()
 
 
+def _looks_around(way: Affine) -> bool:
+    """Say whether a map needs a pixel's neighbours."""
+    return way.weight.ndim == 4 and bool((way.weight.sum((2, 3)) - way.weight[:, :, 1, 1]).abs().max() > LITTLE)
+
+
 @dataclass(frozen=True, eq=False)
 class LinearBridge:
     """A bridge of two maps, between the latents that VAEs encode and decode.
@@ -129,7 +144,7 @@ class LinearBridge:
     @property
     def noise_map(self) -> Affine:
         """The map whose polar factor carries noise."""
-        return self.to_source
+        return self.to_source.flat
 
     @property
     def models(self) -> tuple:
@@ -142,9 +157,10 @@ class LinearBridge:
     @property
     def loses(self) -> bool:
         """Whether what goes over it and back is not what it was, in the space with fewer numbers."""
-        there, back = self.to_source.weight, self.to_target.weight
+        there, back = self.to_source.flat.weight, self.to_target.flat.weight
         both = there @ back if len(there) <= len(back) else back @ there
-        return not torch.allclose(both, torch.eye(len(both), device=both.device), atol=LITTLE)
+        exact = torch.allclose(both, torch.eye(len(both), device=both.device), atol=LITTLE)
+        return not exact or any(_looks_around(way) for way in (self.to_source, self.to_target))
 
     @property
     def reversed(self) -> "LinearBridge":
@@ -156,6 +172,12 @@ class LinearBridge:
 
     def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
         return self.to_target.linear(adapted - source)
+
+
+def leads_between(bridge: Any, source: LatentShape, target: LatentShape) -> bool:
+    """Say whether a bridge is for these latents; it may lead to the source's at a lower resolution."""
+    found, times = bridge.source, bridge.source.downscale / source.downscale
+    return bridge.target == target and found.channels == source.channels and times >= 1 and times == int(times)
 
 
 def same_latents(shape: LatentShape) -> LinearBridge:

@@ -134,7 +134,7 @@ def over_a_bridge(runs: Runs, source: str, target: str) -> Callable:
 def bridges_apart(runs: Runs, source: str, target: str) -> dict[str, Callable]:
     """Return the ways between two networks with autoencoders of their own: name -> the change of a DELTA."""
     vaes = {"source_vae": as_vae(runs, source), "target_vae": as_vae(runs, target)}
-    lists = {name: [vae] for name, vae in vaes.items()}
+    lists = {name: [vae] for name, vae in vaes.items()} | {"scale": [0.5]}
     drawn = [shapes.draw(np.random.default_rng(77), np.resize(shapes.SEEN, 17), k, fineness=2) for k in shapes.LOOKS]
     given = torch.from_numpy(np.concatenate(drawn)).float() / 255
     bridges = {

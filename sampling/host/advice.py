@@ -7,6 +7,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
 
+from ..bridges import leads_between
 from ..delta import Delta, role_names
 from ..errors import DeltaError, not_finite, require_number
 from .latent_spaces import LatentSpace
@@ -25,7 +26,7 @@ def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
                 "ones. As source_model, load the base model that the adapter was made for."
             )
         bridge = delta.view.bridge
-        if bridge is not None and (bridge.source, bridge.target) != (source.shape, own.shape):
+        if bridge is not None and not leads_between(bridge, source.shape, own.shape):
             raise DeltaError(
                 f"The bridge leads from a target of {bridge.target} to a source of {bridge.source}. The target model "
                 f"works on {own}, the {first} model on {source}. Connect a bridge whose source_vae is the {first} "

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import Affine, LinearBridge, affine_of, folds
+from ..bridges import Affine, LinearBridge, affine_of, folds, leads_between
 from ..delta import Delta, role_names
 from ..errors import DeltaError
 from ..preview_bridge import latents_of_colours, resized
@@ -67,7 +67,7 @@ def saved_bridge(source: LatentSpace, target: LatentSpace) -> tuple[str, LinearB
             bridge = bridge_files.load(name).reversed
         else:
             continue
-        if (bridge.source, bridge.target) == (source.shape, target.shape):
+        if leads_between(bridge, source.shape, target.shape):
             return name, bridge
     return None
 

@@ -17,9 +17,9 @@ Size = tuple[int, int]  # height and width
 LONGEST_EDGE = 1024  # pixels of a picture that is fitted
 
 
-def latent_shape(vae: Any) -> LatentShape:
-    """Return the shape of the latents of a VAE."""
-    return LatentShape(vae.latent_channels, vae.spacial_compression_encode())
+def latent_shape(vae: Any, scale: float = 1.0) -> LatentShape:
+    """Return the shape of the latents of a VAE that sees pictures at `scale` times their size."""
+    return LatentShape(vae.latent_channels, round(vae.spacial_compression_encode() / scale))
 
 
 def encode(vae: Any, images: Tensor) -> Tensor:
@@ -29,19 +29,23 @@ def encode(vae: Any, images: Tensor) -> Tensor:
     return latents[:, :, 0] if latents.ndim == 5 else latents
 
 
-def encode_pairs(images: Sequence[Tensor], source_vae: Any, target_vae: Any) -> list[tuple[Tensor, Tensor]]:
+def encode_pairs(
+    images: Sequence[Tensor], source_vae: Any, target_vae: Any, scale: float = 1.0
+) -> list[tuple[Tensor, Tensor]]:
     """Return the raw latents [C, h, w] of both VAEs for every picture of `images`, batches [B, H, W, 3] of any size.
 
-    Large pictures are scaled down; all are cropped so that both VAEs see the same pixels.
+    Large pictures are scaled down; all are cropped so that both VAEs see the same pixels, the source's at `scale`
+    times their number.
     """
-    block = max(latent_shape(vae).downscale for vae in (source_vae, target_vae))
+    block = max(latent_shape(source_vae, scale).downscale, latent_shape(target_vae).downscale)
     pairs: list[tuple[Tensor, Tensor]] = []
     for batch in images:
         height, width = batch.shape[1:3]
         shrink = min(1.0, LONGEST_EDGE / max(height, width))
         width, height = (max(block, int(edge * shrink) // block * block) for edge in (width, height))
         pictures = comfy.utils.common_upscale(batch.movedim(-1, 1), width, height, "area", "center").movedim(1, -1)
-        pairs += zip(encode(source_vae, pictures), encode(target_vae, pictures), strict=True)
+        smaller = resized(pictures, (round(height * scale), round(width * scale)))
+        pairs += zip(encode(source_vae, smaller), encode(target_vae, pictures), strict=True)
     return pairs
 
 

@@ -28,7 +28,9 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     bridge = (view.bridge or same_latents(space.shape)).to(target.load_device)
     fold, unfold = bridge.noise_map.fold, bridge.noise_map.unfold
     batch, _, *large = space.picture(run.noise).shape
-    small = large if view.scale == 1.0 else [fold * max(1, round(edge * view.scale / fold)) for edge in large]
+    # A bridge that was fitted at a lower resolution leads there by itself.
+    scale = min(1.0, view.scale * bridge.source.downscale / source_space.shape.downscale)
+    small = large if scale == 1.0 else [fold * max(1, round(edge * scale / fold)) for edge in large]
     own_size = [edge // fold * unfold for edge in small]
     resize = Resize((large[0], large[1]), (small[0], small[1]), target.load_device)
     smaller = resize.small != resize.large
@@ -38,7 +40,7 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
         bridge, down, up = bridge.between((own_size[0], own_size[1]), (large[0], large[1])), None, None
 
     def in_model_space(probe: Tensor) -> Tensor:
-        raw = bridge.clean_to_source(space.raw_picture(space.latent(probe)))
+        raw = bridge.noise_map(space.raw_picture(space.latent(probe)))
         return source_space.picture(source_space.from_raw(raw))
 
     linear = affine_of(in_model_space, space.shape.channels, fold, unfold) if bridge.is_linear else bridge.noise_map
