@@ -88,7 +88,7 @@ class LatentBridgeVAE(io.ComfyNode):
             display_name="Latent Bridge VAE",
             category=CATEGORY,
             description="A bridge through pixels: decodes with one VAE and encodes with the other, three times a model "
-            "call. Exact and slow.",
+            "call. As exact as the VAEs are; fast with tiny autoencoders (taesd, taesdxl, taesd3, taef1).",
             search_aliases=["delta sampling", "latent bridge", "pixel bridge"],
             inputs=[
                 *vae_inputs(),
@@ -99,7 +99,7 @@ class LatentBridgeVAE(io.ComfyNode):
     @classmethod
     def execute(cls, source_vae: Any, target_vae: Any) -> io.NodeOutput:
         return io.NodeOutput(
-            VAEBridge(source_vae, target_vae, fitted(source_vae, target_vae, FOR_NOISE).bridge.to_source)
+            VAEBridge(source_vae, target_vae, fitted(source_vae, target_vae, FOR_NOISE).bridge.noise_map)
         )
 
 

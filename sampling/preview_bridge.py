@@ -13,7 +13,7 @@ from torch import Tensor
 from .bridges import Affine
 
 # What a preview leaves unexplained of a colour (-1..1), as a variance.
-RIDGE = 0.003
+RIDGE = 0.001
 
 
 def latents_of_colours(preview: Affine, ridge: float = RIDGE) -> Affine:

@@ -22,8 +22,9 @@ folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir,
 
 
 def names() -> list[str]:
-    """Return the files in the folder, as the host lists models."""
-    return [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(SUFFIX)]
+    """Return the files in the folder, as the host lists models: its list may hold some that are gone."""
+    listed = [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(SUFFIX)]
+    return [name for name in listed if folder_paths.get_full_path(FOLDER, name)]
 
 
 def modified(name: str) -> float:

@@ -61,7 +61,7 @@ CONTRACT = {
     "DeltaReport": (["delta", "samples"], ["IMAGE"]),
     "DeltaTrust": (["delta", "limit"], ["DELTA"]),
     "DeltaBridge": (["delta", "bridge"], ["DELTA"]),
-    "LatentBridgeFit": (["images", "source_vae", "target_vae"], ["LATENT_BRIDGE", "STRING"]),
+    "LatentBridgeFit": (["images", "source_vae", "target_vae", "scale"], ["LATENT_BRIDGE", "STRING"]),
     "LatentBridgeVAE": (["source_vae", "target_vae"], ["LATENT_BRIDGE"]),
     "LatentBridgeSave": (["bridge", "filename_prefix"], ["LATENT_BRIDGE"]),
     "LatentBridgeLoad": (["bridge_name"], ["LATENT_BRIDGE"]),

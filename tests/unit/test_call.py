@@ -37,9 +37,9 @@ class Models:
         return found
 
 
-def in_run(delta=None, source="source", adapted="adapted", maps=None, masks=(), **settings):
+def in_run(delta=None, source="source", adapted="adapted", maps=None, masks=(), loses=False, **settings):
     delta = delta or Delta(Branch(None, None, None, 1.0), Branch(None, None, None, 1.0), **settings)
-    crossing = Crossing(LEVELS, (LEVELS, LEVELS), maps)
+    crossing = Crossing(LEVELS, (LEVELS, LEVELS), maps, loses=loses)
     return DeltaInRun(delta, crossing, source, adapted, SIGMAS, lambda percent: 4 * (1 - percent), masks)
 
 
@@ -160,6 +160,40 @@ def test_a_trusted_delta_is_taken_from_the_state_of_target_and_source_and_left_i
     torch.testing.assert_close(states["target"], bare)
     torch.testing.assert_close(states["source"], bare)
     torch.testing.assert_close(states["adapted"], bare + term.found[0])
+
+
+def test_over_a_way_that_loses_something_each_model_sees_its_own_kind_of_state():
+    """Target and source without the delta, the adapted model with all of it, as it was found: not as it came back."""
+    held = torch.tensor([1.0, 1.0, 1.0, 0.0]).reshape(1, 4, 1, 1)
+    maps = LatentMaps(lambda clean: held * clean, lambda unit: unit, lambda a, s: held * (a - s))
+    delta, states = in_run(maps=maps, loses=True, strength=0.5), {}
+
+    def predicting(who, prediction):
+        def predict(x, sigma):
+            states[who] = x
+            return prediction
+
+        return predict
+
+    models = Models(**{who: predicting(who, p) for who, p in ((TARGET, T), ("source", S), ("adapted", A))})
+    x, sigma = noise(7), torch.full((2,), 2.0)
+    for call_number in range(2):
+        (found, *_), _, (term,) = call([delta], add_all, x, sigma, models)
+        delta.note(term, sigma, T)
+        assert torch.equal(found, T + 0.5 * held * (A - S))
+        before = call_number * (A - S)
+        assert torch.equal(states[TARGET], x - 0.5 * held * before)
+        torch.testing.assert_close(states["source"], held * T + (states[TARGET] - T))
+        torch.testing.assert_close(states["adapted"], states["source"] + before)
+
+
+def test_an_exact_way_leaves_the_state_as_it_is():
+    maps = LatentMaps(lambda clean: clean, lambda unit: unit, lambda a, s: a - s)
+    delta, models = in_run(maps=maps), Models(target=T, source=S, adapted=A)
+    for _ in range(2):
+        _, _, (term,) = call([delta], add_all, noise(7), torch.full((2,), 2.0), models)
+        delta.note(term, torch.full((2,), 2.0), T)
+    assert delta.last is None and models.asked[-1] == ["source", "adapted"]
 
 
 def test_a_delta_that_does_not_act_asks_nobody():
