@@ -57,6 +57,7 @@ def call(
 ) -> tuple[Parts, Parts, list[Term]]:
     """Return the prediction with deltas at x [B, C, ...] and sigma [B], the target's own, and each delta's term.
 
+    It remembers nothing. Who calls it in a run tells each delta of its term (`DeltaInRun.note`) before the next call.
     `mask` is 1 where the picture is made and 0 where it is kept (inpainting).
     """
     # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
