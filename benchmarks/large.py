@@ -86,7 +86,7 @@ def operations_table() -> list[str]:
     return [
         *lines,
         "",
-        "A Latent Bridge VAE of tiny autoencoders (taesd, taesdxl), three round trips, SDXL at 1024 and its pair at 512:",
+        "A Latent Bridge VAE of tiny autoencoders (taesd, taesdxl): three round trips, SDXL at 1024, its pair at 512:",
         f"{whole:.2f} 10^12 operations a call, {whole / step:.2f} of SDXL's two evaluations.",
     ]
 
