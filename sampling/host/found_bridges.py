@@ -48,11 +48,11 @@ def find_bridge(source: LatentSpace, target: LatentSpace, role: str) -> LinearBr
         logging.info("%s by their preview colours. %s; a Latent Bridge VAE knows most.", meet, hint)
         return by_colours
     raise DeltaError(
-        f"The {role} model works on {source}, the target model on {target}. A delta needs a bridge between the "
-        "two, and ComfyUI knows no preview colours of both that would make one. Put a Delta Bridge behind the Delta "
-        "Pair or Delta Autoguidance, and connect to it a Latent Bridge Load (a fitted bridge from a file), a Latent "
-        "Bridge Fit (fits one with both VAEs) or a Latent Bridge VAE (through pixels). Sample with Delta KSampler "
-        "(Advanced) or Delta Guider; the Delta KSampler has no place for a bridge."
+        f"The {role} model works on {source}, the target model on {target}. A delta needs a bridge between the two. "
+        "ComfyUI knows too little of their colours to make one by itself. Put a Delta Bridge behind the Delta Pair or "
+        "Delta Autoguidance, and connect to it a Latent Bridge Load (a fitted bridge from a file), a Latent Bridge Fit "
+        "(fits one with both VAEs) or a Latent Bridge VAE (through pixels). Sample with Delta KSampler (Advanced) or "
+        "Delta Guider; the Delta KSampler has no place for a bridge."
     )
 
 

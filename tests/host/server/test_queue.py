@@ -88,8 +88,8 @@ def test_progress_and_previews_are_those_of_a_ksampler(server):
 
 def test_an_error_reaches_the_user_as_advice(server):
     prompt = Prompt()
-    latent = prompt.delta_ksampler("source", "adapted", "flow_target")
-    with pytest.raises(PromptError, match=r"DeltaError: .*target model on LiftedLatents.* A delta needs a bridge"):
+    latent = prompt.delta_ksampler("source", "flow_target", "target")
+    with pytest.raises(PromptError, match=r"DeltaError: .*adapted model on LiftedLatents.* A delta needs both"):
         run_and_load(server, prompt, {"x": latent})
 
 
