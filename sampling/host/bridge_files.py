@@ -45,7 +45,9 @@ def save(bridge: Any, prefix: str) -> str:
     _require_inside(prefix)
     # The host would refuse a folder that is a link, so it is asked in the folder itself.
     subfolder, start = os.path.split(os.path.normpath(prefix))
-    folder, name, counter, *_ = folder_paths.get_save_image_path(start, os.path.join(root, subfolder))
+    # Older hosts would take a slash at its end for another folder.
+    inside = os.path.normpath(os.path.join(root, subfolder))
+    folder, name, counter, *_ = folder_paths.get_save_image_path(start, inside)
     path = Path(folder, f"{name}_{counter:05}_{SUFFIX}")
     tensors = {f"{m}.{part}": getattr(getattr(bridge, m), part).cpu().contiguous() for m in MAPS for part in PARTS}
     shapes = {role: asdict(getattr(bridge, role)) for role in ROLES}

@@ -24,6 +24,8 @@ APART = [
     ("SD15", "SDXL"), ("SD3", "Flux"), ("Wan21", "HunyuanVideo"), ("Wan21", "Wan22"), ("SD15", "SD_X4"),
     ("Mochi", "Cosmos1CV8x8x8"), ("Flux", "CogVideoX"),
 ]  # fmt: skip
+# Older hosts know fewer formats.
+ONE_VAE, APART = ([two for two in pairs if all(hasattr(formats, name) for name in two)] for pairs in (ONE_VAE, APART))
 COLOURED = [("SD15", "SDXL"), ("SDXL", "SD15"), ("SD3", "Flux"), ("Flux", "SD3")]
 OF_OTHER_PIXELS = [("SD15", "Flux2"), ("Flux2", "SD15"), ("SDXL", "HunyuanImage21"), ("SD15", "ChromaRadiance")]
 
