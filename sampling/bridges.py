@@ -14,6 +14,8 @@ from torch import Tensor
 
 from .errors import DeltaError
 
+Size = tuple[int, int]  # height and width
+
 LITTLE = 0.01  # what a fit leaves of a way that is exact
 NOTHING = 1e-5  # of the largest singular value: what rounding makes of a direction that is not there
 
@@ -85,13 +87,19 @@ def eye(source: LatentShape, target: LatentShape) -> Affine:
     return Affine(torch.eye(outputs, inputs), torch.zeros(outputs), fold, unfold)
 
 
+def on_one_grid(source: LatentShape, target: LatentShape) -> bool:
+    """Say whether the pixels of one are whole blocks of the other's."""
+    edges = source.downscale, target.downscale
+    return max(edges) % min(edges) == 0
+
+
 def folds(source: LatentShape, target: LatentShape) -> tuple[int, int]:
     """Return by how much the target's and the source's latents are folded to reach one grid.
 
     Raises DeltaError where the pixels of one are no whole blocks of the other's.
     """
     large = max(source.downscale, target.downscale)
-    if large % source.downscale or large % target.downscale:
+    if not on_one_grid(source, target):
         raise DeltaError(
             f"The source's latents have {source} and the target's {target}. A bridge needs pixels of which one "
             "is a whole multiple of the other. Choose another pair of models."
@@ -139,8 +147,6 @@ class LinearBridge:
     to_target: Affine
     is_fitted: bool = True
 
-    is_linear = True
-
     @property
     def noise_map(self) -> Affine:
         """The map whose polar factor carries noise."""
@@ -166,6 +172,9 @@ class LinearBridge:
     def reversed(self) -> "LinearBridge":
         """The bridge for a pair whose source is the target of this one."""
         return LinearBridge(self.target, self.source, self.to_target, self.to_source, self.is_fitted)
+
+    def between(self, small: Size, large: Size) -> None:
+        """Latents are resized outside of this bridge."""
 
     def clean_to_source(self, clean: Tensor) -> Tensor:
         return self.to_source(clean)

@@ -100,7 +100,7 @@ def _difference(delta: DeltaInRun, shared: _Shared) -> Parts:
     adapted, source = _pair(delta, seen, shared)
     shared.own[delta] = adapted[0] - source[0]
     found = []
-    coarse = None if crossing.maps is None or crossing.loses else crossing.maps.coarse
+    coarse = None if crossing.maps is None else crossing.maps.coarse
     for part, (a, s, t) in enumerate(zip(adapted, source, shared.target, strict=False)):
         difference = crossing.delta(a, s)
         if coarse is not None or trust is not None:

@@ -50,7 +50,7 @@ class LatentMaps:
     """The maps between the latents of a target's model and a source's, each [B, C, ...] to [B, C, ...].
 
     `delta_to_target` takes the predictions of adapted and source. `coarse` is what the source's resolution
-    leaves of a latent of the target's, None where that is all of it.
+    leaves of a latent of the target's, None where that is all of it or where more than resolution is lost.
     """
 
     clean_to_source: Callable[[Tensor], Tensor]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .bridges import LatentShape
+from .bridges import LatentShape, Size
 from .errors import require_number
 from .limits import Limits
 from .reuse import Reuse
@@ -35,8 +35,6 @@ class Branch:
 class Bridge(Protocol):
     """The maps between the raw latents of a target and those of a source, both as pictures [B, C, H, W]."""
 
-    is_linear: bool
-
     @property
     def is_fitted(self) -> bool:
         """Whether its size tells how much larger a picture is in the one space than in the other."""
@@ -60,6 +58,9 @@ class Bridge(Protocol):
         """What the host has to load."""
 
     def to(self, device: torch.device) -> "Bridge": ...
+
+    def between(self, small: Size, large: Size) -> "Bridge | None":
+        """The bridge that leads between latents of these sizes by itself; None where they are resized outside of it."""
 
     def clean_to_source(self, clean: Tensor) -> Tensor: ...
 

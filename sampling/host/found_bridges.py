@@ -11,7 +11,7 @@ from pathlib import PurePath
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import Affine, LinearBridge, affine_of, folds, leads_between
+from ..bridges import Affine, LinearBridge, affine_of, folds, leads_between, on_one_grid
 from ..delta import Delta, role_names
 from ..errors import DeltaError
 from ..preview_bridge import latents_of_colours, resized
@@ -83,8 +83,7 @@ def named_for(file: str) -> tuple[str, str]:
 def preview_bridge(source: LatentSpace, target: LatentSpace) -> LinearBridge | None:
     """Return the bridge by the host's preview colours of both, None where it has none or their pixels do not fit."""
     theirs, own = source.preview, target.preview
-    edges = source.shape.downscale, target.shape.downscale
-    if theirs is None or own is None or max(edges) % min(edges):
+    if theirs is None or own is None or not on_one_grid(source.shape, target.shape):
         return None
     fold, unfold = folds(source.shape, target.shape)
     to_source = affine_of(_by_colours(target, own, source, theirs), target.shape.channels, fold, unfold)

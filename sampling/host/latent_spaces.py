@@ -96,7 +96,7 @@ class LatentSpace:
         """What these latents are called in the names of files."""
         return plain_name(type(self.format).__name__)
 
-    @property
+    @cached_property
     def names(self) -> set[str]:
         """What these latents are called: by their format, and by the host's kinds of models with this VAE."""
         models = [model for model in comfy.supported_models.models if _vae_of(model.latent_format) == self.vae]

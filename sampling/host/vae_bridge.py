@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import Affine, LatentShape, eye
-
-Size = tuple[int, int]  # height and width
+from ..bridges import Affine, LatentShape, Size
 
 LONGEST_EDGE = 1024  # pixels of a picture that is fitted
 
@@ -59,15 +57,14 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
 class VAEBridge:
     """A bridge through pixels: as exact as the VAEs are, and as slow.
 
-    Noise has no picture, so it passes by a `fitted` map; without one by the channels' numbers. With `sizes`, those
-    of the pictures that the source's and the target's VAE see, pictures are resized in between.
+    Noise has no picture, so it passes by a fitted map, `noise_map`. With `sizes`, those of the pictures that the
+    source's and the target's VAE see, pictures are resized in between.
     """
 
     source_vae: Any
     target_vae: Any
-    fitted: Affine | None = None
+    noise_map: Affine
     sizes: tuple[Size, Size] | None = None
-    is_linear = False
     is_fitted = True
     loses = True
 
@@ -80,10 +77,6 @@ class VAEBridge:
         return latent_shape(self.target_vae)
 
     @property
-    def noise_map(self) -> Affine:
-        return eye(self.source, self.target) if self.fitted is None else self.fitted
-
-    @property
     def models(self) -> list[ModelPatcher]:
         """What has to be loaded."""
         return [self.source_vae.patcher, self.target_vae.patcher]
@@ -92,7 +85,10 @@ class VAEBridge:
         return self
 
     def between(self, small: Size, large: Size) -> "VAEBridge":
-        """Return the bridge between latents of `small` pixels of the source's and `large` ones of the target's."""
+        """Return the bridge between latents of `small` pixels of the source's and `large` ones of the target's.
+
+        Pictures are resized in pixels, where least is lost.
+        """
         edges = ((small, self.source.downscale), (large, self.target.downscale))
         own, theirs = (cast(Size, tuple(edge * downscale for edge in size)) for size, downscale in edges)
         return replace(self, sizes=(own, theirs))

@@ -13,7 +13,6 @@ from ..noise_levels import NoiseLevels
 from ..resize import Resize
 from .latent_spaces import LatentSpace, noise_levels
 from .run_input import RunInput
-from .vae_bridge import VAEBridge
 
 Step = Callable[[Tensor], Tensor]
 
@@ -31,19 +30,18 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     # A bridge that was fitted at a lower resolution leads there by itself.
     scale = min(1.0, view.scale * bridge.source.downscale / source_space.shape.downscale)
     small = large if scale == 1.0 else [fold * max(1, round(edge * scale / fold)) for edge in large]
-    own_size = [edge // fold * unfold for edge in small]
+    own_size = (small[0] // fold * unfold, small[1] // fold * unfold)
     resize = Resize((large[0], large[1]), (small[0], small[1]), target.load_device)
     smaller = resize.small != resize.large
     down, noise_down, up = (resize.down, resize.noise_down, resize.up) if smaller else (None, None, None)
-    if smaller and isinstance(bridge, VAEBridge):
-        # Pictures are resized in pixels, where it costs nothing.
-        bridge, down, up = bridge.between((own_size[0], own_size[1]), (large[0], large[1])), None, None
+    if smaller and (resizing := bridge.between(own_size, resize.large)) is not None:
+        bridge, down, up = resizing, None, None
 
     def in_model_space(probe: Tensor) -> Tensor:
         raw = bridge.noise_map(space.raw_picture(space.latent(probe)))
         return source_space.picture(source_space.from_raw(raw))
 
-    linear = affine_of(in_model_space, space.shape.channels, fold, unfold) if bridge.is_linear else bridge.noise_map
+    linear = affine_of(in_model_space, space.shape.channels, fold, unfold)
     noise_shape = (batch, source_space.shape.channels, *own_size)
     rotated = noise_map(linear, noise_shape, run.seed or 0).to(target.load_device)
 
@@ -64,7 +62,7 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
         _chain(raw, picture, down, bridge.clean_to_source, source_latent, source_space.format.process_in),
         _chain(picture, noise_down, rotated, source_latent),
         delta_to_target,
-        _chain(picture, resize.down, resize.up, latent) if smaller else None,
+        _chain(picture, resize.down, resize.up, latent) if smaller and not bridge.loses else None,
     )
     # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
     detail = gain(linear) if bridge.is_fitted or view.same_detail else 1.0

@@ -316,6 +316,24 @@ def test_tiny_autoencoders_are_a_bridge(base, adapted, scale):
     assert relative_error(found, plain) > 1e-3
 
 
+def test_vaes_of_two_scales_leave_the_pairs_noise_as_it_is():
+    """One picture in the latents of SD1.5 and of SDXL, which each model scales to its own: as noisy for both."""
+    levels = {"source": [], "target": []}
+
+    def noted(role, form):
+        def predict(x, ratio):
+            levels[role].append(ratio.flatten()[0].item())
+            return x * 0
+
+        return denoiser(predict, latent_format=form)
+
+    vaes = {"source_vae": tiny_autoencoder(4, 0.18215, 1), "target_vae": tiny_autoencoder(4, 0.13025, 1)}
+    delta = pair(noted("source", SD15), denoiser(lambda x, ratio: x * 0, latent_format=SD15))
+    delta = option("DeltaBridge", delta, bridge=run_node("LatentBridgeVAE", **vaes))
+    advanced_sampler(noted("target", comfy.latent_formats.SDXL), delta, cfg=1.0)
+    assert levels["source"][1:] == pytest.approx(levels["target"][1:], rel=0.02)
+
+
 def test_a_fit_without_pictures_makes_its_own(vaes):
     """The same at every call; between equal VAEs the fit is exact."""
     given = {name: [vaes[0]] for name in ("source_vae", "target_vae")}
