@@ -95,7 +95,7 @@ def test_an_error_reaches_the_user_as_advice(server):
 
 def test_a_crossing_and_its_options_in_the_queue(server):
     """From one latent scale to another through option nodes: the style arrives, and an empty window is the target."""
-    prompt = Prompt(width=128)
+    prompt = Prompt()
     pair = prompt.delta_pair()
     same_detail = prompt.add("DeltaResolution", delta=pair, scale=1.0, noise_match="same detail")
     window = {"end_percent": 1.0, "curve": "constant", "strength_start": 1.0, "strength_end": 1.0}

@@ -1,0 +1,25 @@
+"""The demo's own prompt through the queue: the pictures have the lab's size, and show what they are for."""
+
+import json
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lab import autoencoder, demo, judge, shapes
+from lab.family import Family
+
+
+def test_the_style_arrives_and_the_shapes_stay(server):
+    prompt = json.loads(demo.WORKFLOW.read_text())
+    titles = {node["_meta"]["title"]: number for number, node in prompt.items()}
+    prompt[titles["names"]]["inputs"]["copies"] = 1
+    prompt[titles["empty latent"]]["inputs"]["batch_size"] = len(shapes.CLASSES)
+    images = server.run(prompt)[titles["save target + delta"]]["images"]
+    files = [server.output / image["subfolder"] / image["filename"] for image in images]
+    pictures = np.stack([np.asarray(Image.open(file)) for file in files])
+    assert pictures.shape == (len(shapes.CLASSES), 64, 64, 3)
+    network, made = Family().judge, autoencoder.to_model(torch.from_numpy(pictures))
+    known = list(shapes.SEEN)
+    assert judge.style_score(network, made) > 0.9
+    assert judge.class_score(network, made[known], np.array(known)) > 0.9
