@@ -97,7 +97,7 @@ def with_delta(
         return [((target if who is TARGET else who)(x, sigma),) for who, x, sigma in requests]
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        (mixed, *_), *_ = call([delta], add_all, x, sigma, evaluate)
+        (mixed, *_), *_ = call([delta], [add_all], x, sigma, evaluate)
         return mixed
 
     return denoised

@@ -8,7 +8,7 @@ from .bridges import LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, Latent
 from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule, DeltaTrust
 from .pairs import DeltaAutoguidance, DeltaPair
 from .report import DeltaReport
-from .samplers import DeltaGuider, DeltaKSampler, DeltaKSamplerAdvanced
+from .samplers import DeltaGuider, DeltaKSampler, DeltaKSamplerAdvanced, DeltaModel
 from .views import DeltaBridge, DeltaResolution
 
 
@@ -36,5 +36,6 @@ class DeltaSamplingExtension(ComfyExtension):
             LatentBridgeVAE,
             LatentBridgeSave,
             LatentBridgeLoad,
+            DeltaModel,
             *theirs,
         ]

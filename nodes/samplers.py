@@ -1,4 +1,4 @@
-"""What samples: ComfyUI's own KSampler nodes and guider, on a target that carries deltas."""
+"""A target that carries deltas, as a MODEL for all that samples, and in ComfyUI's own KSampler nodes and guider."""
 
 import comfy.samplers
 import nodes as host_nodes
@@ -9,6 +9,7 @@ from ..sampling.delta import Branch, Delta, Deltas
 from ..sampling.host.run import with_deltas
 from .inputs import (
     CATEGORY,
+    SEARCHED,
     cfg_input,
     delta_to_add,
     latent_input,
@@ -21,6 +22,32 @@ from .inputs import (
 from .live import chart
 
 
+class DeltaModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DeltaModel",
+            display_name="Delta Model",
+            category=CATEGORY,
+            description="A model with deltas, for any sampler, guider, detailer or upscaler: whatever samples it, "
+            "samples with them. Put it where a LoRA loader would be.",
+            search_aliases=[*SEARCHED, "model patch"],
+            inputs=[
+                io.Model.Input("model", tooltip="The new model that makes the picture and receives the delta."),
+                delta_to_add(),
+            ],
+            # Equal nodes do not share an output: each draws on the chart of its own.
+            not_idempotent=True,
+            outputs=[
+                io.Model.Output(tooltip="The model with its deltas. LoRAs and patches may come before or behind.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model: ModelPatcher, delta: Deltas) -> io.NodeOutput:
+        return io.NodeOutput(with_deltas(model, delta, chart()))
+
+
 class DeltaKSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,7 +57,7 @@ class DeltaKSampler(io.ComfyNode):
             category=CATEGORY,
             description="Samples the target model with what the adapted model does beyond the source model. Carries a "
             "LoRA, a fine-tune or a ControlNet of an old base model to a new one, without training.",
-            search_aliases=["delta sampling", "LatentDeltaKSampler", "lora transfer", "adapter transfer"],
+            search_aliases=[*SEARCHED, "LatentDeltaKSampler", "adapter transfer"],
             inputs=[
                 *role_inputs("source", "source_"),
                 *role_inputs("adapted", "adapted_"),

@@ -4,7 +4,7 @@
 
 D is a denoised prediction after guidance and x' the target's noisy latent x as a pair sees it. Each difference
 comes back to the target's latents, and is then changed in this order: detail (of a pair at a lower
-resolution), trust, reuse, limits, masks, strength.
+resolution), trust, reuse, limits, masks, strength. Deltas that were put on the target one after the other are layers.
 
 CFG++ samplers step along the unconditional part of the prediction: where it is given, the same formula holds for it.
 """
@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from .crossing import Crossing, Seen
+from .delta import Combine
 from .in_run import DeltaInRun
 from .noise_levels import signal_of
 from .resize import with_detail
@@ -49,7 +50,7 @@ class Term:
 
 def call(
     deltas: Sequence[DeltaInRun],
-    combine: Callable[[Tensor, Sequence[Tensor]], Tensor],
+    combine: Sequence[Combine],
     x: Tensor,
     sigma: Tensor,
     evaluate: Evaluate,
@@ -58,7 +59,8 @@ def call(
     """Return the prediction with deltas at x [B, C, ...] and sigma [B], the target's own, and each delta's term.
 
     It remembers nothing. Who calls it in a run tells each delta of its term (`DeltaInRun.note`) before the next call.
-    `mask` is 1 where the picture is made and 0 where it is kept (inpainting).
+    `combine` has a rule for each layer of deltas. `mask` is 1 where the picture is made and 0 where it is kept
+    (inpainting).
     """
     # Reading the noise level makes a GPU wait, so it is read only where an option asks for it.
     level = sigma.flatten()[0].item() if any(delta.needs_sigma for delta in deltas) else None
@@ -69,13 +71,24 @@ def call(
     (target,) = evaluate([(TARGET, x, sigma)])
 
     shared = _Shared(x, sigma, target, evaluate)
-    terms = []
+    terms: list[Term] = []
     for delta, strength in acting:
         found = delta.kept(level, target[0], partial(_difference, delta, shared))
+        if delta.delta.adapted is None:
+            # In place of an adapted prediction stands the target's, with what was put on it before.
+            before = _mixed(target, terms, combine[: delta.layer])
+            found = tuple(f + (b - t) for f, b, t in zip(found, before, target, strict=True))
         added = tuple(strength * delta.shaped(f, t) for f, t in zip(found, target, strict=False))
         terms.append(Term(delta, found, added, shared.own.get(delta)))
-    mixed = tuple(combine(t, [term.added[part] for term in terms]) for part, t in enumerate(target))
-    return mixed, target, terms
+    return _mixed(target, terms, combine), target, terms
+
+
+def _mixed(target: Parts, terms: Sequence[Term], combine: Sequence[Combine]) -> Parts:
+    """Return the target's prediction with `terms`, layer by layer, each combined by its own rule."""
+    for layer, rule in enumerate(combine):
+        added = [term.added for term in terms if term.delta.layer == layer]
+        target = tuple(rule(t, [parts[part] for parts in added]) for part, t in enumerate(target))
+    return target
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,9 @@ from .reuse import Reuse
 from .schedule import Schedule
 from .trust import Trust
 
+# The rule by which a call joins a prediction and what deltas add to it, all of one shape.
+Combine = Callable[[Tensor, Sequence[Tensor]], Tensor]
+
 
 @dataclass(frozen=True, eq=False)
 class Branch:
@@ -119,7 +122,7 @@ class Deltas:
     """Several deltas, and the rule by which a call combines them with the target's prediction: their sum."""
 
     deltas: tuple[Delta, ...]
-    combine: Callable[[Tensor, Sequence[Tensor]], Tensor] = add_all
+    combine: Combine = add_all
 
     def __iter__(self) -> Iterator[Delta]:
         return iter(self.deltas)
@@ -138,13 +141,15 @@ class Deltas:
         return Deltas((*self.deltas, *others.deltas), self.combine)
 
 
-def role_names(deltas: Sequence[Delta]) -> list[tuple[str, str]]:
+def role_names(deltas: Sequence[Delta], target: str = "target") -> list[tuple[str, str]]:
     """Return what users call the two branches of each delta; of several deltas with their number.
 
-    Without an adapted branch the delta is that of autoguidance, with a weak model beside the target.
+    Without an adapted branch the delta is that of autoguidance, with a weak model beside the target. A `target`
+    that is itself a branch of another delta is called by its role there.
     """
     numbers = [f" (delta {number})" if len(deltas) > 1 else "" for number in range(1, len(deltas) + 1)]
+    whose = "" if target == "target" else f"{target}'s "
     return [
-        (f"source{number}", f"adapted{number}") if delta.adapted else (f"weak{number}", "target")
+        (f"{whose}source{number}", f"{whose}adapted{number}") if delta.adapted else (f"{whose}weak{number}", target)
         for delta, number in zip(deltas, numbers, strict=True)
     ]

@@ -26,7 +26,8 @@ class DeltaInRun:
 
     `source` and `adapted` are what the run's models are asked by, `adapted` None where the target takes its
     place. `sigma_of` gives the sigma of a percentage of the run, as the target's model counts it. `masks` are
-    those of the delta in the shape of the latent, or one that broadcasts to it.
+    those of the delta in the shape of the latent, or one that broadcasts to it. Deltas of one `layer` were put on
+    the target together, those of lower ones before.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class DeltaInRun:
         sigmas: Tensor,
         sigma_of: Callable[[float], float],
         masks: Sequence[Tensor] = (),
+        layer: int = 0,
     ):
         self.delta, self.crossing, self.source, self.adapted = delta, crossing, source, adapted
-        self.masks, self.trace = masks, Trace()
+        self.masks, self.layer, self.trace = masks, layer, Trace()
         self.needs_sigma = bool(delta.schedules or delta.reuse)
         # Where the branches see states of their own kind, of the last call: the delta as found, and as it was added.
         self.last: Tensor | None = None

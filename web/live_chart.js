@@ -5,7 +5,7 @@ import { FONT, Plot, TEXT, label, shape } from "./plot.js";
 
 // Sent by nodes/live.py to the client that queued the run.
 const EVENT = "delta_sampling.call";
-const NODES = ["DeltaKSampler", "DeltaKSamplerAdvanced", "DeltaGuider"];
+const NODES = ["DeltaKSampler", "DeltaKSamplerAdvanced", "DeltaGuider", "DeltaModel"];
 
 const LINE_OF_TEXT = 22;
 const HEIGHT = 140;

@@ -34,8 +34,11 @@ def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
             )
 
 
-def require_inputs(guider: CFGGuider, run: RunInput, deltas: Sequence[Delta]) -> None:
-    """Raise DeltaError if an input of a run is not finite, or a prompt of its deltas is empty."""
+def require_inputs(guider: CFGGuider, run: RunInput, deltas: Sequence[Delta], names: Sequence[tuple[str, str]]) -> None:
+    """Raise DeltaError if an input of a run is not finite, or a prompt of its deltas is empty.
+
+    `names` are what users call source and adapted of each delta.
+    """
     inputs = {"latent_image": run.latent_image, "noise": run.noise, "noise mask of the latent": run.denoise_mask}
     for name, given in inputs.items():
         for part in given.unbind() if getattr(given, "is_nested", False) else [given]:
@@ -46,7 +49,7 @@ def require_inputs(guider: CFGGuider, run: RunInput, deltas: Sequence[Delta]) ->
                     "failed."
                 )
     require_number("cfg of the target", getattr(guider, "cfg", 1.0))
-    for delta, roles in zip(deltas, role_names(deltas), strict=True):
+    for delta, roles in zip(deltas, names, strict=True):
         for role, branch in zip(roles, (delta.source, delta.adapted), strict=True):
             needed = () if branch is None else ("positive",) if branch.cfg == 1.0 else ("positive", "negative")
             for name in needed:

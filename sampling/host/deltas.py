@@ -10,23 +10,38 @@ from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ..crossing import Crossing
-from ..delta import Branch, Delta, role_names
+from ..delta import Branch, Delta
 from ..errors import DeltaError
 from ..in_run import DeltaInRun
-from .lending import assign_owners
+from .carried import Layer, all_branches, take_off
+from .lending import Modules
 from .memories import controls, remembering, separate_memories, with_own_controls
 from .predictors import Predictor
 from .run_input import RunInput, placed
 from .views import open_crossing, view_of
 
 
-def open_deltas(guider: CFGGuider, deltas: Sequence[Delta], run: RunInput) -> list[DeltaInRun]:
-    """Return `deltas` ready for a run of the target's `guider`, started with `run`; no predictor is open yet."""
-    target = guider.model_patcher
+class Shared:
+    """What a run shares with the runs inside of it: the modules, and the ids of all that remembers its calls."""
+
+    def __init__(self, guider: CFGGuider, layers: Sequence[Layer]):
+        target = guider.model_patcher
+        self.modules = Modules(target, list(all_branches(layers)))
+        self.taken = set(map(id, [*remembering(target), *controls(guider.original_conds)]))
+
+
+def open_deltas(
+    target: ModelPatcher, layers: Sequence[Layer], names: Sequence[tuple[str, str]], run: RunInput, shared: Shared
+) -> list[DeltaInRun]:
+    """Return the deltas of `layers` ready for a run of `target`, started with `run`; no predictor is open yet.
+
+    `names` are what users call source and adapted of each.
+    """
     crossings: dict[Any, Crossing] = {}
     branches: dict[Any, tuple[str, Branch]] = {}
-    wired: list[tuple[Delta, Crossing, Any, Any]] = []
-    for delta, roles in zip(deltas, role_names(deltas), strict=True):
+    wired: list[tuple[int, Delta, Crossing, Any, Any]] = []
+    layered = [(number, delta) for number, layer in enumerate(layers) for delta in layer.acting]
+    for (layer, delta), roles in zip(layered, names, strict=True):
         view = view_of(target, delta)
         if view not in crossings:
             crossings[view] = open_crossing(target, delta, run)
@@ -36,14 +51,14 @@ def open_deltas(guider: CFGGuider, deltas: Sequence[Delta], run: RunInput) -> li
             if branch is not None and key not in branches:
                 branches[key] = role, branch if crossings[view].maps is None else placed(branch, target, run)
             pair.append(key)
-        wired.append((delta, crossings[view], pair[0], pair[1]))
+        wired.append((layer, delta, crossings[view], pair[0], pair[1]))
 
-    taken = set(map(id, [*remembering(target), *controls(guider.original_conds)]))
     predictors: dict[Any, Predictor | None] = {None: None}
-    owners = assign_owners(target, list(branches.values()))
-    for (key, (role, branch)), (patcher, owner) in zip(branches.items(), owners, strict=True):
-        separate_memories(patcher, taken)
-        positive, negative = with_own_controls(branch.prompts, taken)
+    for key, (role, branch) in branches.items():
+        patcher, owner = shared.modules.place(role, branch.model)
+        take_off(patcher)
+        separate_memories(patcher, shared.taken)
+        positive, negative = with_own_controls(branch.prompts, shared.taken)
         predictors[key] = Predictor(role, replace(branch, positive=positive, negative=negative), patcher, owner)
 
     model_sampling: Any = target.get_model_object("model_sampling")
@@ -56,8 +71,9 @@ def open_deltas(guider: CFGGuider, deltas: Sequence[Delta], run: RunInput) -> li
             run.sigmas,
             model_sampling.percent_to_sigma,
             _masks(target, delta, run),
+            layer,
         )
-        for delta, crossing, source, adapted in wired
+        for layer, delta, crossing, source, adapted in wired
     ]
 
 

@@ -2,7 +2,8 @@
 
 Of the patchers of one run that share a module, the first is its *owner*: it alone is loaded. While the
 module is lent, all that the host keeps on it for a patcher is the borrower's: weights and functions on
-them, objects, injections, hooks. So it does not matter what is evaluated inside the call.
+them, objects, injections, hooks. So it does not matter what is evaluated inside the call: where that is
+another borrower of the module, it takes the first one's place and hands back to it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,27 +19,29 @@ from ..errors import DeltaError
 from .weights import OwnWeights
 
 
-def assign_owners(
-    target: ModelPatcher, branches: Sequence[tuple[str, Branch]]
-) -> list[tuple[ModelPatcher, ModelPatcher]]:
-    """Return for each of `branches`, with its role, a private clone of its model and the patcher that owns its module.
+class Modules:
+    """The modules of a run of `target`, whose `branches` (all that it may evaluate, with the target's own) share some.
 
-    `target` owns its own module. Where the host streams the weights of a model (dynamic memory) it cannot give
-    one module two sets of them, and has no hooks on them; such models, and those that share a module with
-    them, move to a copy that is not streamed. Raises DeltaError where the host cannot make that copy.
+    Where the host streams the weights of a model (dynamic memory) it cannot give one module two sets of
+    them, and has no hooks on them; such models, and those that share a module with them, move to a copy
+    that is not streamed.
     """
-    models = [branch.model for _, branch in branches]
-    owners = {id(target.model): target}
-    pairs = []
-    for role, branch in branches:
-        model = branch.model
-        kin = [other for other in (target, *models) if other.is_clone(model)]
-        one_set = all(other.patches_uuid == model.patches_uuid for other in kin)
-        hooked = any(_has_hooks(other) for _, other in branches if other.model.is_clone(model))
+
+    def __init__(self, target: ModelPatcher, branches: Sequence[Branch]):
+        self._models = [target, *(branch.model for branch in branches)]
+        self._hooked = [branch.model for branch in branches if _has_hooks(branch)]
+        self._owners = {id(target.model): target}
+
+    def place(self, role: str, model: ModelPatcher) -> tuple[ModelPatcher, ModelPatcher]:
+        """Return a private clone of a branch's `model` and the patcher that owns its module.
+
+        Raises DeltaError where a copy is needed and the host cannot make it.
+        """
+        one_set = all(other.patches_uuid == model.patches_uuid for other in self._models if other.is_clone(model))
+        hooked = any(other.is_clone(model) for other in self._hooked)
         needs_copy = model.is_dynamic() and (hooked or not one_set)
         clone = _static_clone(model, role) if needs_copy else model.clone()
-        pairs.append((clone, owners.setdefault(id(clone.model), clone)))
-    return pairs
+        return clone, self._owners.setdefault(id(clone.model), clone)
 
 
 def _has_hooks(branch: Branch) -> bool:
@@ -69,22 +72,39 @@ def _static_clone(model: ModelPatcher, role: str) -> ModelPatcher:
     return clone
 
 
+# Who has a module now, by its owner, where that is not the owner.
+_borrowers: WeakKeyDictionary[ModelPatcher, OwnWeights] = WeakKeyDictionary()
+
+
 @contextmanager
 def lent(weights: OwnWeights) -> Iterator[None]:
-    """Let the borrower of `weights` use its owner's module as if it were loaded there itself."""
-    if weights.patcher is weights.owner:
+    """Let the patcher of `weights` use its owner's module as if it were loaded there itself."""
+    before = _borrowers.get(weights.owner)
+    after = None if weights.patcher is weights.owner else weights
+    if before is after:
         yield
         return
-    _leave(weights.owner)
     try:
-        with weights.in_place():
-            try:
-                _enter(weights.patcher)
-                yield
-            finally:
-                _leave(weights.patcher)
+        _hand_over(weights.owner, before, after)
+        yield
     finally:
-        _enter(weights.owner)
+        _hand_over(weights.owner, _borrowers.get(weights.owner), before)
+
+
+def _hand_over(owner: ModelPatcher, before: OwnWeights | None, after: OwnWeights | None) -> None:
+    """Take the module from one borrower to another, over its owner, for whom None stands."""
+    if before is not None:
+        _leave(before.patcher)
+        before.take_out()
+        del _borrowers[owner]
+    else:
+        _leave(owner)
+    if after is not None:
+        _borrowers[owner] = after
+        after.put_in()
+        _enter(after.patcher)
+    else:
+        _enter(owner)
 
 
 def _leave(patcher: ModelPatcher) -> None:

@@ -16,13 +16,12 @@ from torch import Tensor
 from ..delta import Branch
 from ..noise_levels import NoiseLevels
 from .advice import explain
+from .carried import KEY
 from .hooks import with_own_schedules
 from .latent_spaces import noise_levels
 from .lending import lent
 from .run_input import RunInput
 from .weights import OwnWeights
-
-KEY = "delta_sampling"
 
 
 @dataclass(eq=False)

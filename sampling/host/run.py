@@ -2,9 +2,11 @@
 
 Nothing of the host is replaced. A clone of the target carries one wrapper, the host's own way to
 extend sampling; whatever samples that model, with any sampler, mask or preview, samples with deltas.
+Where a branch of a delta is such a model itself, its run is inside of the target's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,25 +14,22 @@ from weakref import WeakKeyDictionary
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
+from comfy.samplers import CFGGuider
 from torch import Tensor
 
 from ..call import TARGET, Parts, Requests, Term, call
-from ..delta import Delta, Deltas
+from ..delta import Deltas, role_names
 from ..errors import require_finite
-from ..in_run import DeltaInRun
 from ..trace import Trace, sizes
 from .advice import check_models, explain, require_inputs
 from .batching import predict
-from .deltas import open_deltas
+from .carried import KEY, Carrier, Layer, Watch, carried, take_off
+from .deltas import Shared, open_deltas
 from .found_bridges import with_bridges
-from .predictors import KEY, Predictor, open_all
+from .predictors import Predictor, open_all
 from .run_input import RunInput, run_input, run_of_branch
 
-# Of each delta what a call added, its size and whether it was evaluated; None where the delta did not act.
-Added = list[tuple[float, bool] | None]
-Show = Callable[[Added], None]
-
-# What the last run of each DELTA that was wired to a sampler has noted, delta by delta.
+# What the last run of each DELTA that was wired to a model has noted, delta by delta.
 _traces: WeakKeyDictionary[Deltas, list[Trace]] = WeakKeyDictionary()
 
 
@@ -39,80 +38,87 @@ def last_traces(deltas: Deltas) -> list[Trace]:
     return _traces.get(deltas, [])
 
 
-def with_deltas(
-    target: ModelPatcher, deltas: Deltas, watch: Callable[[int], Show | None] | None = None
-) -> ModelPatcher:
+def with_deltas(target: ModelPatcher, deltas: Deltas, watch: Watch | None = None) -> ModelPatcher:
     """Return a MODEL that samples as `target` does, plus `deltas` (arXiv 2512.03056).
 
-    A delta of strength 0 is left out and costs nothing. `watch` is told the number of steps when a
-    run starts; what it returns, if anything, is shown what each call of the target has added. Raises
-    DeltaError where the models do not fit together.
+    A delta of strength 0 is left out and costs nothing. Deltas that `target` carries already stay. `watch` is
+    told of each run (`Layer`). Raises DeltaError where the models do not fit together.
     """
     acting = [delta for delta in deltas if delta.strength != 0]
     if not acting:
         return target
     check_models(target, acting)
-    acting = with_bridges(target, acting)
-
-    def start_run(executor, *args, **kwargs):
-        guider = executor.class_obj
-        started_with = run_input(*args, **kwargs)
-        require_inputs(guider, started_with, acting)
-        show = watch(len(started_with.sigmas) - 1) if watch else None
-        run = _Run(guider, acting, deltas.combine, started_with, show)
-        _traces[deltas] = [delta.trace for delta in run.deltas]
-        for kind, wrapper in run.wrappers().items():
-            add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
-        try:
-            return executor(*args, **kwargs)
-        except Exception as error:
-            explain(error, ("target", guider), always=False)
-            raise
-
     model = target.clone()
-    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, start_run)
+    layers = *carried(model), Layer(deltas, with_bridges(target, acting), watch)
+    take_off(model)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, Carrier(layers, _start_run))
     return model
 
 
-class _Run:
-    """One sampling run: the predictors it opens, and what it adds to the target's predictions."""
+def _start_run(layers: Sequence[Layer], executor, *args, **kwargs):
+    guider = executor.class_obj
+    run = _Run("target", guider, layers, run_input(*args, **kwargs), Shared(guider, layers))
+    wrappers = {WrappersMP.PREPARE_SAMPLING: run.load_together, **run.wrappers()}
+    for kind, wrapper in wrappers.items():
+        add_wrapper_with_key(kind, KEY, wrapper, guider.model_options, is_model_options=True)
+    try:
+        return executor(*args, **kwargs)
+    except Exception as error:
+        explain(error, ("target", guider), always=False)
+        raise
 
-    def __init__(
-        self, guider: Any, deltas: Sequence[Delta], combine: Callable, started_with: RunInput, show: Show | None
-    ):
-        self.target, self.combine, self.started_with, self.show = guider.model_patcher, combine, started_with, show
-        self.deltas: list[DeltaInRun] = open_deltas(guider, deltas, started_with)
-        self.crossings = {
-            predictor: delta.crossing
-            for delta in self.deltas
-            for predictor in (delta.source, delta.adapted)
-            if predictor is not None
-        }
-        self.bridge_models = [model for delta in deltas if (bridge := delta.view.bridge) for model in bridge.models]
+
+class _Run:
+    """One sampling run of the model in a `role`: the predictors it opens, and what it adds to the predictions."""
+
+    def __init__(self, role: str, guider: CFGGuider, layers: Sequence[Layer], started_with: RunInput, shared: Shared):
+        acting = [delta for layer in layers for delta in layer.acting]
+        names = role_names(acting, role)
+        require_inputs(guider, started_with, acting, names)
+        self.role, self.target, self.started_with = role, guider.model_patcher, started_with
+        self.combine = [layer.wired.combine for layer in layers]
+        self.deltas = open_deltas(self.target, layers, names, started_with, shared)
+        self.shows = [layer.watch(len(started_with.sigmas) - 1) if layer.watch else None for layer in layers]
+        for number, layer in enumerate(layers):
+            _traces[layer.wired] = [delta.trace for delta in self.deltas if delta.layer == number]
+        self.opened: dict[Predictor, RunInput] = {}
+        for delta in self.deltas:
+            for each in filter(None, (delta.source, delta.adapted)):
+                self.opened[each] = run_of_branch(delta.crossing, self.target, each.patcher, each.levels, started_with)
+        self.bridge_models = [model for delta in acting if (bridge := delta.view.bridge) for model in bridge.models]
+        self.inside = [
+            _Run(each.role, each.guider, own, run, shared)
+            for each, run in self.opened.items()
+            if (own := carried(each.branch.model))
+        ]
         self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))
 
     def wrappers(self) -> dict[str, Callable]:
-        return {
-            WrappersMP.PREPARE_SAMPLING: self.load_together,
-            WrappersMP.SAMPLER_SAMPLE: self.sample_with_branches,
-            WrappersMP.PREDICT_NOISE: self.predict,
-        }
+        return {WrappersMP.SAMPLER_SAMPLE: self.sample_with_branches, WrappersMP.PREDICT_NOISE: self.predict}
+
+    def models(self) -> Iterator[ModelPatcher]:
+        """Return all that has to be loaded for the deltas of this run, and of those inside of it."""
+        for predictor in self.opened:
+            yield from predictor.models()
+        yield from self.bridge_models
+        for run in self.inside:
+            yield from run.models()
 
     def load_together(self, executor, model, *args, **kwargs):
         """Load every model of the run in the target's one request, so that none evicts another."""
-        extras = [extra for predictor in self.crossings for extra in predictor.models()]
-        model.set_additional_models(KEY, extras + self.bridge_models)
+        model.set_additional_models(KEY, list(self.models()))
         try:
             return executor(model, *args, **kwargs)
         finally:
             model.remove_additional_models(KEY)
 
     def sample_with_branches(self, executor, *args, **kwargs):
-        opened = [
-            (each, run_of_branch(crossing, self.target, each.patcher, each.levels, self.started_with))
-            for each, crossing in self.crossings.items()
-        ]
-        return open_all(opened, lambda: executor(*args, **kwargs))
+        with ExitStack() as inside:
+            for run in self.inside:
+                for kind, wrapper in run.wrappers().items():
+                    run.target.add_wrapper_with_key(kind, KEY, wrapper)
+                    inside.callback(run.target.remove_wrappers_with_key, kind, KEY)
+            return open_all(list(self.opened.items()), lambda: executor(*args, **kwargs))
 
     def predict(self, executor, x, timestep, model_options, seed=None, **kwargs):
         """Return the target's denoised prediction plus all deltas, at the latent x [B, C, ...]."""
@@ -132,13 +138,13 @@ class _Run:
                 try:
                     denoised = executor(at, sigma, model_options, seed, **kwargs)
                 except Exception as error:
-                    explain(error, ("target", executor.class_obj))
+                    explain(error, (self.role, executor.class_obj))
                     raise
                 found = [(denoised, guided["uncond_denoised"]) if by_sampler else (denoised,)]
             else:
                 found = predict(requests, bool(by_sampler))
             for (who, *_), (denoised, *_) in zip(requests, found, strict=True):
-                seen[who.role if isinstance(who, Predictor) else who] = denoised
+                seen[who.role if isinstance(who, Predictor) else self.role] = denoised
             return found
 
         mixed, target, terms = call(self.deltas, self.combine, x, timestep, evaluate, self.started_with.denoise_mask)
@@ -149,15 +155,17 @@ class _Run:
             require_finite(seen, denoised, timestep.flatten()[0].item(), self.started_with.sigmas)
         for term in terms:
             term.delta.note(term, timestep, target[0])
-        if self.show is not None:
+        if any(self.shows):
             # The check above has waited for the device already.
-            self.show(self.added(terms))
+            self.show(terms)
         return denoised
 
-    def added(self, terms: Sequence[Term]) -> Added:
+    def show(self, terms: Sequence[Term]) -> None:
         found = sizes([term.delta.trace.entries[-1] for term in terms])
-        shown = {term.delta: (size, term.evaluated) for term, size in zip(terms, found, strict=True)}
-        return [shown.get(delta) for delta in self.deltas]
+        added = {term.delta: (size, term.evaluated) for term, size in zip(terms, found, strict=True)}
+        for number, show in enumerate(self.shows):
+            if show is not None:
+                show([added.get(delta) for delta in self.deltas if delta.layer == number])
 
 
 def _keep(guided: dict, args: dict) -> Tensor:

@@ -6,8 +6,6 @@ needs its own of both. They change places with the owner's as they are: nothing 
 from call to call.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +27,7 @@ class OwnWeights:
                 keys |= dict.fromkeys([*each.patches, *each.weight_wrapper_patches])
         self._places = {key: comfy.utils.resolve_attr(patcher.model, key) for key in keys}
         self._loaded: dict[str, torch.nn.Parameter | None] = {}
+        self._displaced: list[tuple[torch.nn.Module, str, Any]] = []
 
     @cached_property
     def _room(self) -> MemoryCounter:
@@ -36,19 +35,17 @@ class OwnWeights:
         free = comfy.model_management.get_free_memory(self.patcher.load_device)
         return MemoryCounter(free, 2 * comfy.model_management.minimum_inference_memory())
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the weights and functions of the borrower in place; afterwards the owner's are there again."""
-        displaced = []
-        try:
-            for key, (layer, name) in self._places.items():
-                for attribute, value in self._wanted(key, layer, name).items():
-                    displaced.append((layer, attribute, getattr(layer, attribute)))
-                    setattr(layer, attribute, value)
-            yield
-        finally:
-            for layer, attribute, value in reversed(displaced):
+    def put_in(self) -> None:
+        """Put the weights and functions of the borrower in place of the owner's."""
+        for key, (layer, name) in self._places.items():
+            for attribute, value in self._wanted(key, layer, name).items():
+                self._displaced.append((layer, attribute, getattr(layer, attribute)))
                 setattr(layer, attribute, value)
+
+    def take_out(self) -> None:
+        """Put the owner's back."""
+        while self._displaced:
+            setattr(*self._displaced.pop())
 
     def _wanted(self, key: str, layer: torch.nn.Module, name: str) -> dict[str, Any]:
         """Return the attributes of `layer` that make up one weight: itself, and how the layer takes it."""

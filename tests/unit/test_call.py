@@ -44,7 +44,7 @@ def in_run(delta=None, source="source", adapted="adapted", maps=None, masks=(), 
 
 
 def mixed(deltas, models, x=None, sigma=2.0, **more):
-    return call(deltas, add_all, noise(9) if x is None else x, torch.full((2,), sigma), models, **more)[0]
+    return call(deltas, [add_all], noise(9) if x is None else x, torch.full((2,), sigma), models, **more)[0]
 
 
 T, S, A = noise(1), noise(2), noise(3)
@@ -150,7 +150,7 @@ def test_a_trusted_delta_is_taken_from_the_state_of_target_and_source_and_left_i
 
     models = Models(**{name: note(name, said) for name, said in (("target", T), ("source", S), ("adapted", A))})
     delta, x, sigma = in_run(strength=0.5, trust=Trust(1.0)), noise(9), torch.full((2,), 2.0)
-    _, target, (term,) = call([delta], add_all, x, sigma, models)
+    _, target, (term,) = call([delta], [add_all], x, sigma, models)
     assert all(torch.equal(seen, x) for seen in states.values())
     delta.note(term, sigma, target[0])
     mask = torch.zeros(2, 1, 8, 8)
@@ -178,7 +178,7 @@ def test_over_a_way_that_loses_something_each_model_sees_its_own_kind_of_state()
     models = Models(**{who: predicting(who, p) for who, p in ((TARGET, T), ("source", S), ("adapted", A))})
     x, sigma = noise(7), torch.full((2,), 2.0)
     for call_number in range(2):
-        (found, *_), _, (term,) = call([delta], add_all, x, sigma, models)
+        (found, *_), _, (term,) = call([delta], [add_all], x, sigma, models)
         delta.note(term, sigma, T)
         assert torch.equal(found, T + 0.5 * held * (A - S))
         before = call_number * (A - S)
@@ -191,7 +191,7 @@ def test_an_exact_way_leaves_the_state_as_it_is():
     maps = LatentMaps(lambda clean: clean, lambda unit: unit, lambda a, s: a - s)
     delta, models = in_run(maps=maps), Models(target=T, source=S, adapted=A)
     for _ in range(2):
-        _, _, (term,) = call([delta], add_all, noise(7), torch.full((2,), 2.0), models)
+        _, _, (term,) = call([delta], [add_all], noise(7), torch.full((2,), 2.0), models)
         delta.note(term, torch.full((2,), 2.0), T)
     assert delta.last is None and models.asked[-1] == ["source", "adapted"]
 
@@ -222,7 +222,7 @@ def test_another_rule_gets_the_terms_of_all_deltas():
 
     models = Models(target=T, source=S, adapted=A, other=noise(4))
     deltas = [in_run(), in_run(adapted="other", strength=2.0)]
-    (found,), *_ = call(deltas, mean, noise(9), torch.full((2,), 2.0), models)
+    (found,), *_ = call(deltas, [mean], noise(9), torch.full((2,), 2.0), models)
     torch.testing.assert_close(found, T + ((A - S) + 2 * (noise(4) - S)) / 2)
     assert seen == [2]
 
