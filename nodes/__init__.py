@@ -7,6 +7,7 @@ from .authors_node import LatentDeltaKSampler
 from .bridges import LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
 from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule, DeltaTrust
 from .pairs import DeltaAutoguidance, DeltaPair
+from .prompts import DeltaControlNet, DeltaPairText
 from .report import DeltaReport
 from .samplers import DeltaGuider, DeltaKSampler, DeltaKSamplerAdvanced, DeltaModel
 from .views import DeltaBridge, DeltaResolution
@@ -37,5 +38,7 @@ class DeltaSamplingExtension(ComfyExtension):
             LatentBridgeSave,
             LatentBridgeLoad,
             DeltaModel,
+            DeltaPairText,
+            DeltaControlNet,
             *theirs,
         ]

@@ -74,6 +74,8 @@ class Bridge(Protocol):
 class View:
     """How the pair sees the target's state: at `scale` times its resolution, over a `bridge` between latents.
 
+    With an `edge` a target's picture of more than edge x edge pixels counts as one of so many: that is the largest
+    that the pair knows.
     With `same_detail` its noise is what the way to its latents leaves of it, so that it sees as much of
     the picture. Without a bridge the two kinds of latents have to be the same up to scale and shift.
     """
@@ -81,6 +83,7 @@ class View:
     scale: float = 1.0
     same_detail: bool = False
     bridge: Bridge | None = None
+    edge: int | None = None
 
     @property
     def changes_nothing(self) -> bool:

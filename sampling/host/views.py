@@ -1,14 +1,17 @@
 """How a delta's pair sees a target of the host: the crossing that its view and the models' latents and noise make."""
 
+import math
 from collections.abc import Callable
 
+import comfy.supported_models
 import torch
+from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..bridges import affine_of, gain, same_latents
 from ..crossing import Crossing, LatentMaps, noise_map
-from ..delta import Delta, role_names
+from ..delta import Delta, View, role_names
 from ..noise_levels import NoiseLevels
 from ..resize import Resize
 from .latent_spaces import LatentSpace, noise_levels
@@ -20,15 +23,15 @@ Step = Callable[[Tensor], Tensor]
 def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing:
     """Return the crossing of `delta` in the run of `target` that was started with `run`."""
     levels = noise_levels(target, "target"), branch_levels(target, delta)
-    if not changes_latents(target, delta):
+    view, scale = delta.view, scale_in(target, delta.view, run)
+    if not changes_latents(target, delta, scale):
         return Crossing(*levels)
-    view = delta.view
     space, source_space = LatentSpace.of(target), LatentSpace.of(delta.source.model)
     bridge = (view.bridge or same_latents(space.shape)).to(target.load_device)
     fold, unfold = bridge.noise_map.fold, bridge.noise_map.unfold
     batch, _, *large = space.picture(run.noise).shape
     # A bridge that was fitted at a lower resolution leads there by itself.
-    scale = min(1.0, view.scale * bridge.source.downscale / source_space.shape.downscale)
+    scale = min(1.0, scale * bridge.source.downscale / source_space.shape.downscale)
     small = large if scale == 1.0 else [fold * max(1, round(edge * scale / fold)) for edge in large]
     own_size = (small[0] // fold * unfold, small[1] // fold * unfold)
     resize = Resize((large[0], large[1]), (small[0], small[1]), target.load_device)
@@ -94,7 +97,26 @@ def view_of(target: ModelPatcher, delta: Delta) -> tuple:
     return space, branch_levels(target, delta), delta.view
 
 
-def changes_latents(target: ModelPatcher, delta: Delta) -> bool:
+def changes_latents(target: ModelPatcher, delta: Delta, scale: float) -> bool:
     """Say whether the pair's latents are others than the target's, in kind or in resolution."""
     same = LatentSpace.of(target).same_as(LatentSpace.of(delta.source.model))
-    return delta.view.bridge is not None or delta.view.scale != 1.0 or not same
+    return delta.view.bridge is not None or scale != 1.0 or not same
+
+
+def scale_in(target: ModelPatcher, view: View, run: RunInput) -> float:
+    """Return width and height of the pair's picture relative to the target's in `run`; frames keep their size."""
+    if view.edge is None or run.noise.is_nested or math.prod(run.noise.shape[2:-2]) > 1:
+        return view.scale
+    edge = LatentSpace.of(target).shape.downscale * math.prod(run.noise.shape[-2:]) ** 0.5
+    return view.scale * min(1.0, view.edge / edge)
+
+
+def native_edge(model: ModelPatcher) -> int:
+    """Return how many pixels wide and high the pictures are that a model was made for, by its kind."""
+    match model.model.model_config:
+        case comfy.supported_models.SD15():
+            return 512
+        case comfy.supported_models.SD20():
+            return 768 if model.model.model_type == ModelType.V_PREDICTION else 512
+        case _:
+            return 1024

@@ -4,8 +4,6 @@ The oracle is the telescoping identity: with the source as target and strength 1
 the adapted branch differ has to arrive, and the result is the adapted branch sampled by itself.
 """
 
-import comfy.cldm.cldm
-import comfy.controlnet
 import comfy.hooks
 import comfy.patcher_extension
 import pytest
@@ -14,17 +12,15 @@ import torch
 from harness.nodes import node, with_lora
 
 from .tiny import (
-    CPU,
     NEGATIVE,
     POSITIVE,
     ROUNDING,
-    UNET,
+    control,
     delta_ksampler,
     ksampler,
     latent,
     model,
     prompt,
-    randomise,
     relative_error,
     seen,
 )
@@ -156,15 +152,8 @@ def hook_lora(positive, negative):
 
 
 def control_net(positive, negative):
-    config = {key: value for key, value in UNET.items() if key not in ("out_channels", "transformer_depth_output")}
-    with torch.inference_mode(False):
-        net = comfy.cldm.cldm.ControlNet(
-            **config, hint_channels=3, dtype=torch.float32, operations=comfy.ops.manual_cast
-        )
-        randomise(net, 31)
-        control = comfy.controlnet.ControlNet(net, load_device=CPU, manual_cast_dtype=None)
     image = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(4))
-    return node("ControlNetApplyAdvanced")().apply_controlnet(positive, negative, control, image, 0.8, 0.0, 0.8)
+    return node("ControlNetApplyAdvanced")().apply_controlnet(positive, negative, control(), image, 0.8, 0.0, 0.8)
 
 
 CONDITIONINGS = [other_prompt, area, masked, half_the_time, hook_lora, control_net]

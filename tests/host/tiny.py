@@ -1,9 +1,15 @@
 """Tiny models of the host's own classes, and short ways to run nodes on them."""
 
+import types
 from contextlib import contextmanager
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.model_base
 import comfy.model_management
+import comfy.ops
+import comfy.sd
+import comfy.sd1_clip
 import comfy.supported_models
 import torch
 from comfy.model_base import ModelType
@@ -82,6 +88,26 @@ def prompt(seed: int, width: int = 16) -> list:
 
 
 POSITIVE, NEGATIVE = prompt(101), prompt(102)
+
+
+def clip(seed: int, width: int = 16) -> comfy.sd.CLIP:
+    """Return a text encoder of SD1.x with the host's own tokenizer, and with few and narrow layers."""
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_attention_heads": 2, "num_hidden_layers": 2}
+    kind = types.SimpleNamespace(clip=comfy.sd1_clip.SD1ClipModel, tokenizer=comfy.sd1_clip.SD1Tokenizer, params={})
+    made = comfy.sd.CLIP(kind, model_options={"clip_l_model_config": sizes}, disable_dynamic=True)
+    randomise(made.cond_stage_model, seed)
+    return made
+
+
+def control(seed: int = 31) -> comfy.controlnet.ControlNet:
+    """Return a ControlNet for the models above."""
+    config = {key: value for key, value in UNET.items() if key not in ("out_channels", "transformer_depth_output")}
+    with torch.inference_mode(False):
+        net = comfy.cldm.cldm.ControlNet(
+            **config, hint_channels=3, dtype=torch.float32, operations=comfy.ops.manual_cast
+        )
+        randomise(net, seed)
+        return comfy.controlnet.ControlNet(net, load_device=CPU, manual_cast_dtype=None)
 
 
 def latent(batch: int = 1, size: int = 8, **extra) -> dict:
