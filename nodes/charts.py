@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 SCALE = 3
 
 # From a chart up to its title and down to the line of text below it, in pixels.
-TITLE, CAPTION = 14, 36
+TITLE, CAPTION = 16, 40
 INK, FRAME, GRID, LINE = "#202020", "#808080", "#e6e6e6", "#b4b4b4"
 # As in the live chart: told apart by colour-blind eyes, and by their shape.
 EVALUATED, REUSED = "#1f7ac4", "#d0590a"
@@ -46,7 +46,7 @@ class Canvas:
     def picture(self) -> Image.Image:
         return self.large.reduce(SCALE)
 
-    def text(self, x: float, y: float, words: str, anchor: str = "mm", size: int = 13) -> None:
+    def text(self, x: float, y: float, words: str, anchor: str = "mm", size: int = 15) -> None:
         """Write `words` at a point; `anchor` says which part of them is there, in Pillow's letters."""
         self.pen.text((x * SCALE, y * SCALE), words, INK, _font(size), anchor)
 
@@ -88,7 +88,7 @@ def line_chart(
     def up(value: float) -> float:
         return box.bottom - value / top * (box.bottom - box.top)
 
-    canvas.text(box.middle, box.top - TITLE, title, size=15)
+    canvas.text(box.middle, box.top - TITLE, title, size=17)
     for tick in _ticks(0, top, step):
         canvas.line([(box.left, up(tick)), (box.right, up(tick))], FRAME if tick == stressed else GRID)
         canvas.line([(box.left - 4, up(tick)), (box.left, up(tick))], FRAME)
@@ -111,14 +111,14 @@ def legend(canvas: Canvas, box: Box, reused: bool) -> None:
     right, y = box.right, box.bottom + CAPTION
     for words, evaluated in [("reused", False)] * reused + [("evaluated", True)]:
         canvas.text(right, y, words, "rm")
-        right -= canvas.pen.textlength(words, _font(13)) / SCALE + 9
+        right -= canvas.pen.textlength(words, _font(15)) / SCALE + 9
         canvas.mark(right, y, evaluated)
         right -= 18
 
 
 def heat_map(canvas: Canvas, box: Box, title: str, heat: np.ndarray) -> None:
     """Draw `heat` [H, W] as large as it fits into `box` with square pixels, from its least to its greatest value."""
-    canvas.text(box.middle, box.top - TITLE, title, size=15)
+    canvas.text(box.middle, box.top - TITLE, title, size=17)
     height, width = heat.shape
     size = min((box.right - box.left) / width, (box.bottom - box.top) / height)
     left, top = box.middle - size * width / 2, (box.top + box.bottom - size * height) / 2

@@ -35,7 +35,7 @@ def _draw_one(canvas: Canvas, top: int, trace: Trace, name: str) -> None:
     evaluated, sizes = numbers["evaluated"], np.array(numbers["size"])
     angles = np.degrees(np.arccos(np.clip(numbers["cosine"], -1, 1)))
     largest = 1.08 * max((size for size in sizes if np.isfinite(size)), default=0) or 1
-    left, middle, right = (Box(a, top + 34, b, top + 284) for a, b in ((58, 448), (508, 898), (932, 1182)))
+    left, middle, right = (Box(a, top + 34, b, top + 276) for a, b in ((58, 448), (508, 898), (932, 1182)))
     line_chart(
         canvas, left, f"{name}: size relative to the prediction", sizes, evaluated, largest, nice_step(largest, 7)
     )

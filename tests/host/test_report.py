@@ -105,10 +105,10 @@ def test_marks_lie_at_the_numbers_and_heat_where_the_delta_acted():
     picture = node("DeltaReport").execute(delta=delta, samples=out).result[0][0]
     blue = ((picture * 255).round() == torch.tensor(BLUE)).all(dim=-1)
     rows = [part.any(dim=1).nonzero()[:, 0] for part in (blue[:300, 60:450], blue[:300, 510:900])]
-    for found, middle in zip(rows, (284 - 250 / 1.08, 284 - 250 * 135 / 180), strict=True):
+    for found, middle in zip(rows, (276 - 242 / 1.08, 276 - 242 * 135 / 180), strict=True):
         assert found.max() - found.min() < 8 and abs(found.float().mean() - middle) < 2
-    heat = picture[34:284, 932:1182].mean(dim=-1)
-    assert heat[:, :100].min() > heat[:, -100:].max()
+    heat = picture[34:276, 932:1182].mean(dim=-1)
+    assert heat[:, 10:100].min() > heat[:, -100:-10].max()
 
 
 def test_a_report_needs_no_plotting_library(monkeypatch):
