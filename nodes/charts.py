@@ -61,9 +61,10 @@ class Canvas:
             self.pen.polygon(_enlarged([(x - 4.5, y), (x, y - 4.5), (x + 4.5, y), (x, y + 4.5)]), REUSED)
 
     def paste(self, image: Image.Image, box: Box, resample: Image.Resampling) -> None:
-        """Stretch `image` over `box`."""
+        """Stretch `image` over `box`, and over no less than a dot of it."""
         left, top, right, bottom = (round(edge * SCALE) for edge in (box.left, box.top, box.right, box.bottom))
-        self.large.paste(image.resize((right - left, bottom - top), resample), (left, top))
+        size = max(1, right - left), max(1, bottom - top)
+        self.large.paste(image.resize(size, resample), (left, top))
 
 
 def line_chart(

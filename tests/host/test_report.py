@@ -123,10 +123,13 @@ def test_a_report_needs_no_plotting_library(monkeypatch):
     assert anew.execute(delta=delta, samples=out).result[0].shape == (1, 340, 1200, 3)
 
 
-def test_what_is_not_finite_is_left_out_of_a_report():
+@pytest.mark.parametrize("sizes", [(1.0, math.nan, math.inf, 0.5), (math.nan,), (0.0, 0.0), (1e12, 1e-12)])
+@pytest.mark.parametrize("heat", [torch.full((8, 8), math.nan), torch.rand(1, 4096), torch.rand(4096, 1)])
+def test_a_report_is_drawn_of_any_numbers(sizes, heat):
+    """What is not finite is left out, and long latents are thin."""
     traced = of_the_pack("sampling.trace")
-    entries = [traced.Entry(*torch.tensor([1.0, size, 0.0]), evaluated=True) for size in (1.0, math.nan, math.inf, 0.5)]
-    report = of_the_pack("nodes.drawing").draw([traced.Trace(entries, torch.full((8, 8), math.nan))])
+    entries = [traced.Entry(*torch.tensor([1.0, size, 0.0]), evaluated=True) for size in sizes]
+    report = of_the_pack("nodes.drawing").draw([traced.Trace(entries, heat)])
     assert report.isfinite().all() and hues(report[0])[0] > 0
 
 
