@@ -15,6 +15,10 @@ COMFYUI_VERSION := 0.33.0
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 UV := $(or $(shell command -v uv),.uv/bin/uv)
+# What comfy-cli said.
+HOST_LOG := comfyui-install.log
+# There once the environment is filled.
+TORCH = $(wildcard $(VENV)/lib/python*/site-packages/torch)
 REQUIREMENTS = $(wildcard $(COMFYUI_PATH)/requirements.txt)
 # The threads of PyTorch and the lab's small models get in each other's way on few cores.
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -27,7 +31,7 @@ OPTIONS := --fp16-unet --bf16-unet --fp8_e4m3fn-unet --cache-none --disable-smar
 .PHONY: demo test identities bench proof lab pictures host lint setup
 
 demo: setup
-	@$(PYTHON) -m lab.demo
+	@$(ONE_THREAD) $(PYTHON) -m lab.demo
 
 test: setup
 	$(ONE_THREAD) $(PYTHON) -m pytest tests/unit
@@ -60,16 +64,19 @@ lint: setup
 # An environment with what ComfyUI requires and what the tests and the demo add to it.
 setup: $(UV) host
 	@test -x $(PYTHON) || $(UV) venv --quiet $(VENV)
+	@$(if $(TORCH),,echo "Filling $(VENV), which takes minutes. On Linux it becomes 5 to 6 GB, more than half of it CUDA:" \
+		"UV_TORCH_BACKEND=cpu before make leaves that out, where PyTorch's own index can be reached.")
 	@$(UV) pip install --quiet --python $(PYTHON) --group dev $(addprefix -r ,$(REQUIREMENTS))
 
 # Not fatal here: demo and test say what they do without a host.
 host: $(UV)
 	@test -f "$(COMFYUI_PATH)/main.py" || { \
-		echo "No ComfyUI at $(COMFYUI_PATH): installing $(COMFYUI_VERSION) there with comfy-cli."; \
+		echo "No ComfyUI at $(COMFYUI_PATH): installing $(COMFYUI_VERSION) there with comfy-cli, from GitHub."; \
 		$(UV) tool run --from "$$(sed -n 's/^host = \["\(.*\)"\]/\1/p' pyproject.toml)" comfy \
 			--skip-prompt --workspace "$(COMFYUI_PATH)" install --version $(COMFYUI_VERSION) \
-			--cpu --skip-manager --skip-torch-or-directml --skip-requirement \
-		|| echo "ComfyUI could not be installed; going on without it."; }
+			--cpu --skip-manager --skip-torch-or-directml --skip-requirement >$(HOST_LOG) 2>&1 \
+		|| echo "Going on without ComfyUI: $$(grep -m 1 -i -E '^(fatal|error)' $(HOST_LOG) \
+			|| tail -n 1 $(HOST_LOG)) (all of it: $(HOST_LOG))"; }
 
 # Only where there is no uv on the PATH.
 .uv/bin/uv:
