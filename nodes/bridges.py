@@ -99,7 +99,7 @@ class LatentBridgeVAE(io.ComfyNode):
     @classmethod
     def execute(cls, source_vae: Any, target_vae: Any) -> io.NodeOutput:
         return io.NodeOutput(
-            VAEBridge(source_vae, target_vae, fitted(source_vae, target_vae, FOR_NOISE).bridge.noise_map)
+            VAEBridge.of(source_vae, target_vae, fitted(source_vae, target_vae, FOR_NOISE).bridge.noise_map)
         )
 
 
