@@ -4,7 +4,7 @@ import nodes as host_nodes
 from comfy_api.latest import ComfyExtension, io
 
 from .authors_node import LatentDeltaKSampler
-from .bridges import LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
+from .bridges import LatentBridgeFit, LatentBridgeInterposer, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
 from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule, DeltaTrust
 from .pairs import DeltaAutoguidance, DeltaPair
 from .report import DeltaReport
@@ -36,5 +36,6 @@ class DeltaSamplingExtension(ComfyExtension):
             LatentBridgeVAE,
             LatentBridgeSave,
             LatentBridgeLoad,
+            LatentBridgeInterposer,
             *theirs,
         ]
