@@ -107,6 +107,10 @@ PICTURES = {
         [PAIR, box("LatentBridgeLoad", bridge_name=BRIDGE)],
         [box("DeltaBridge", delta="DeltaPair", bridge="LatentBridgeLoad")], [sampler("DeltaBridge")],
     ],
+    "LatentBridgeInterposer": [
+        [PAIR, box("LatentBridgeInterposer")],
+        [box("DeltaBridge", delta="DeltaPair", bridge="LatentBridgeInterposer")], [sampler("DeltaBridge")],
+    ],
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import nodes as host_nodes
 from comfy_api.latest import ComfyExtension, io
 
 from .authors_node import LatentDeltaKSampler
-from .bridges import LatentBridgeFit, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
+from .bridges import LatentBridgeFit, LatentBridgeInterposer, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
 from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule, DeltaTrust
 from .pairs import DeltaAutoguidance, DeltaPair
 from .prompts import DeltaControlNet, DeltaPairText
@@ -40,5 +40,6 @@ class DeltaSamplingExtension(ComfyExtension):
             DeltaModel,
             DeltaPairText,
             DeltaControlNet,
+            LatentBridgeInterposer,
             *theirs,
         ]

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import nodes as host_nodes
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..sampling.bridge_fit import Fit, fit_bridge
 from ..sampling.delta import Bridge
 from ..sampling.host import bridge_files
+from ..sampling.host.interposer_bridge import LATENTS, interposer_bridge
 from ..sampling.host.vae_bridge import LONGEST_EDGE, VAEBridge, encode_pairs, latent_shape
 from ..sampling.made_pictures import made_pictures
 from .inputs import CATEGORY, BridgeType
@@ -99,8 +101,33 @@ class LatentBridgeVAE(io.ComfyNode):
     @classmethod
     def execute(cls, source_vae: Any, target_vae: Any) -> io.NodeOutput:
         return io.NodeOutput(
-            VAEBridge(source_vae, target_vae, fitted(source_vae, target_vae, FOR_NOISE).bridge.noise_map)
+            VAEBridge.of(source_vae, target_vae, fitted(source_vae, target_vae, FOR_NOISE).bridge.noise_map)
         )
+
+
+class LatentBridgeInterposer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentBridgeInterposer",
+            display_name="Latent Bridge Interposer",
+            category=CATEGORY,
+            description="A bridge over the networks of the pack SD-Latent-Interposer, which has to be installed: no "
+            "VAE and no fit are needed. They run on the CPU, three times a model call.",
+            search_aliases=["delta sampling", "latent bridge", "latent interposer"],
+            inputs=[
+                io.Combo.Input("source_latents", list(LATENTS), tooltip="The latents of the source model."),
+                io.Combo.Input(
+                    "target_latents", list(LATENTS), default="SDXL", tooltip="The latents of the target model."
+                ),
+            ],
+            outputs=[BridgeType.Output(display_name="bridge", tooltip="For a Delta Bridge.")],
+        )
+
+    @classmethod
+    def execute(cls, source_latents: str, target_latents: str) -> io.NodeOutput:
+        interposer = host_nodes.NODE_CLASS_MAPPINGS.get("LatentInterposer")
+        return io.NodeOutput(interposer_bridge(interposer, source_latents, target_latents))
 
 
 class LatentBridgeSave(io.ComfyNode):

@@ -64,9 +64,7 @@ class DeltaBridge(io.ComfyNode):
             search_aliases=["delta sampling", "latent bridge", "latent interposer"],
             inputs=[
                 delta_input(),
-                BridgeType.Input(
-                    "bridge", tooltip="From a Latent Bridge Load, Latent Bridge Fit or Latent Bridge VAE."
-                ),
+                BridgeType.Input("bridge", tooltip="From a Latent Bridge Load, Fit, VAE or Interposer."),
             ],
             outputs=[delta_output("The delta with the bridge.")],
         )

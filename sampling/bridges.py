@@ -4,7 +4,7 @@ Where one space has larger pixels than the other (Flux.2: 128 channels at 1/16 o
 4 at 1/8), the finer latent is folded first: blocks of its pixels become channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -181,6 +181,36 @@ class LinearBridge:
 
     def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
         return self.to_target.linear(adapted - source)
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionBridge:
+    """A bridge of two functions of raw latents that need not be linear: a difference is that of what they lead to.
+
+    Noise is nothing that they know, so it passes by a fitted map, `noise_map`.
+    """
+
+    source: LatentShape
+    target: LatentShape
+    to_source: Callable[[Tensor], Tensor]
+    to_target: Callable[[Tensor], Tensor]
+    noise_map: Affine
+    models: Sequence = ()
+    is_fitted = True
+    loses = True
+
+    def to(self, device: torch.device) -> "FunctionBridge":
+        return self
+
+    def between(self, small: Size, large: Size) -> "FunctionBridge | None":
+        """Latents are resized outside of this bridge."""
+        return None
+
+    def clean_to_source(self, clean: Tensor) -> Tensor:
+        return self.to_source(clean)
+
+    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
+        return self.to_target(adapted) - self.to_target(source)
 
 
 def leads_between(bridge: Any, source: LatentShape, target: LatentShape) -> bool:

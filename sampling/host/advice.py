@@ -29,8 +29,8 @@ def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
         if bridge is not None and not leads_between(bridge, source.shape, own.shape):
             raise DeltaError(
                 f"The bridge leads from a target of {bridge.target} to a source of {bridge.source}. The target model "
-                f"works on {own}, the {first} model on {source}. Connect a bridge whose source_vae is the {first} "
-                "model's VAE and whose target_vae is the target model's."
+                f"works on {own}, the {first} model on {source}. Connect a bridge whose source_vae (or "
+                f"source_latents) is the {first} model's and whose target is the target model's."
             )
 
 

@@ -35,11 +35,11 @@ def modified(name: str) -> float:
 def save(bridge: Any, prefix: str) -> str:
     """Write a fitted bridge under a new name that begins with `prefix`; return the name.
 
-    Raises DeltaError for a bridge of VAEs and for a name that leaves the folder.
+    Raises DeltaError for a bridge of networks and for a name that leaves the folder.
     """
     if not isinstance(bridge, LinearBridge):
         raise DeltaError(
-            "This bridge is made of two VAEs, which are files already. Connect a Latent Bridge Fit to save its fit."
+            "This bridge is made of networks, which are files already. Connect a Latent Bridge Fit to save its fit."
         )
     root = folder_paths.get_folder_paths(FOLDER)[0]
     _require_inside(prefix)

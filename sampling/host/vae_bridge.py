@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import comfy.utils
 import torch
 import torch.nn.functional as F
-from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import Affine, LatentShape, Size
+from ..bridges import Affine, FunctionBridge, LatentShape, Size
 
 LONGEST_EDGE = 1024  # pixels of a picture that is fitted
 
@@ -53,57 +52,44 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
     return images[:, 0] if images.ndim == 5 else images
 
 
+@dataclass(frozen=True)
+class ThroughPixels:
+    """The way from the raw latents of one VAE to those of another; with `size`, pictures are resized to it."""
+
+    decoder: Any
+    encoder: Any
+    size: Size | None = None
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        return encode(self.encoder, resized(decode(self.decoder, latents), self.size)).to(latents)
+
+    def leading_to(self, height: int, width: int) -> "ThroughPixels":
+        """Return the way that ends in latents of this size."""
+        downscale = latent_shape(self.encoder).downscale
+        return replace(self, size=(height * downscale, width * downscale))
+
+
 @dataclass(frozen=True, eq=False)
-class VAEBridge:
-    """A bridge through pixels: as exact as the VAEs are, and as slow.
+class VAEBridge(FunctionBridge):
+    """A bridge through pixels: as exact as the VAEs are, and as slow."""
 
-    Noise has no picture, so it passes by a fitted map, `noise_map`. With `sizes`, those of the pictures that the
-    source's and the target's VAE see, pictures are resized in between.
-    """
+    to_source: ThroughPixels
+    to_target: ThroughPixels
 
-    source_vae: Any
-    target_vae: Any
-    noise_map: Affine
-    sizes: tuple[Size, Size] | None = None
-    is_fitted = True
-    loses = True
-
-    @property
-    def source(self) -> LatentShape:
-        return latent_shape(self.source_vae)
-
-    @property
-    def target(self) -> LatentShape:
-        return latent_shape(self.target_vae)
-
-    @property
-    def models(self) -> list[ModelPatcher]:
-        """What has to be loaded."""
-        return [self.source_vae.patcher, self.target_vae.patcher]
-
-    def to(self, device: torch.device) -> "VAEBridge":
-        return self
+    @classmethod
+    def of(cls, source_vae: Any, target_vae: Any, noise_map: Affine) -> "VAEBridge":
+        return cls(
+            latent_shape(source_vae),
+            latent_shape(target_vae),
+            ThroughPixels(target_vae, source_vae),
+            ThroughPixels(source_vae, target_vae),
+            noise_map,
+            [source_vae.patcher, target_vae.patcher],
+        )
 
     def between(self, small: Size, large: Size) -> "VAEBridge":
-        """Return the bridge between latents of `small` pixels of the source's and `large` ones of the target's.
-
-        Pictures are resized in pixels, where least is lost.
-        """
-        edges = ((small, self.source.downscale), (large, self.target.downscale))
-        own, theirs = (cast(Size, tuple(edge * downscale for edge in size)) for size, downscale in edges)
-        return replace(self, sizes=(own, theirs))
-
-    def clean_to_source(self, clean: Tensor) -> Tensor:
-        size = None if self.sizes is None else self.sizes[0]
-        return encode(self.source_vae, resized(decode(self.target_vae, clean), size)).to(clean)
-
-    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
-        size = None if self.sizes is None else self.sizes[1]
-        adapted, source = (
-            encode(self.target_vae, resized(decode(self.source_vae, latent), size)).to(latent)
-            for latent in (adapted, source)
-        )
-        return adapted - source
+        """Return the bridge between latents of these sizes. Pictures are resized in pixels, where least is lost."""
+        return replace(self, to_source=self.to_source.leading_to(*small), to_target=self.to_target.leading_to(*large))
 
 
 def resized(images: Tensor, size: Size | None) -> Tensor:

@@ -1,10 +1,13 @@
 """The nodes that make, keep and give bridges, with small VAEs of the host."""
 
+from typing import ClassVar
+
 import comfy.latent_formats
 import comfy.sd
 import comfy.supported_models
 import comfy.taesd.taesd
 import folder_paths
+import nodes as host_nodes
 import pytest
 import safetensors.torch
 import torch
@@ -235,9 +238,9 @@ def test_a_file_that_is_no_safetensors(folder):
     assert "is not a latent bridge" in message
 
 
-def test_a_bridge_of_vaes_is_not_saved(vaes, folder):
+def test_a_bridge_of_networks_is_not_saved(vaes, folder):
     bridge = node("LatentBridgeVAE").execute(source_vae=vaes[0], target_vae=vaes[1]).result[0]
-    assert "made of two VAEs" in refusal(node("LatentBridgeSave").execute, bridge=bridge, filename_prefix="x")
+    assert "made of networks" in refusal(node("LatentBridgeSave").execute, bridge=bridge, filename_prefix="x")
 
 
 def test_a_bridge_for_other_formats_is_refused(vaes, images, base, adapted):
@@ -250,25 +253,82 @@ def test_a_bridge_for_other_formats_is_refused(vaes, images, base, adapted):
     message = refusal(advanced_sampler, target, delta)
     assert "from a target of 4 channels at 1/8 of the picture to a source of 16 channels" in message
     assert "target model works on SD3 latents (16 channels" in message
-    assert "source_vae is the source model's VAE" in message
+    assert "source_vae (or source_latents) is the source model's" in message
 
 
+class Interposer:
+    """Written as the node of SD-Latent-Interposer: one network for a direction, kept until another is asked for."""
+
+    reads: ClassVar = []
+
+    def __init__(self):
+        self.loaded = None
+
+    def convert(self, samples, latent_src, latent_dst):
+        if self.loaded != (latent_src, latent_dst):
+            self.loaded = latent_src, latent_dst
+            self.reads.append(self.loaded)
+            before, after = (16 if name == "v3" else 4 for name in self.loaded)
+            generator = torch.Generator().manual_seed(self.reads.index(self.loaded))
+            self.weight = torch.randn(after, before, 1, 1, generator=generator) / before
+        latent = samples["samples"].cpu().float()
+        mixed = torch.nn.functional.conv2d(latent, self.weight)
+        return ({**samples, "samples": (mixed + 0.3 * torch.tanh(mixed)).to(samples["samples"])},)
+
+
+@pytest.fixture
+def interposer(monkeypatch):
+    """SD-Latent-Interposer, installed."""
+    monkeypatch.setattr(Interposer, "reads", [])
+    monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, "LatentInterposer", Interposer)
+
+
+def test_networks_of_another_pack_are_a_bridge(interposer):
+    """Each direction is read once, before the run; noise passes by what is linear of them."""
+    made = run_node("LatentBridgeInterposer", source_latents="SD3", target_latents="SDXL")
+    assert Interposer.reads == [("xl", "v3"), ("v3", "xl")]
+    assert (made.source.channels, made.target.channels, made.models, made.loses) == (16, 4, (), True)
+    latents = torch.randn(2, 4, 6, 10, generator=torch.Generator().manual_seed(3)) / 0.13025
+    seen = Interposer().convert({"samples": latents}, "xl", "v3")[0]["samples"]
+    assert torch.equal(made.clean_to_source(latents), seen)
+    assert relative_error(made.noise_map(latents), seen) < 0.1
+    back = [Interposer().convert({"samples": given}, "v3", "xl")[0]["samples"] for given in (2 * seen, seen)]
+    assert torch.equal(made.delta_to_target(2 * seen, seen), back[0] - back[1])
+
+
+def test_without_the_other_pack_its_bridge_says_what_to_do():
+    message = refusal(run_node, "LatentBridgeInterposer")
+    assert "https://github.com/city96/SD-Latent-Interposer" in message
+    assert "leave the Delta Bridge out" in message and "Latent Bridge VAE" in message
+
+
+def through_pixels(vaes):
+    source_vae, target_vae = vaes
+    made = run_node("LatentBridgeVAE", source_vae=source_vae, target_vae=target_vae)
+    return made, lambda raw: target_vae.encode(source_vae.decode(raw))
+
+
+def through_networks(vaes):
+    made = run_node("LatentBridgeInterposer", source_latents="SD1.x", target_latents="SD3")
+    return made, lambda raw: Interposer().convert({"samples": raw}, "v1", "v3")[0]["samples"]
+
+
+@pytest.mark.parametrize("through", [through_pixels, through_networks])
 @pytest.mark.parametrize("sampler", ["euler", "euler_ancestral"])
-def test_a_delta_through_pixels(vaes, sampler):
-    """What arrives is the difference of what both predictions look like, encoded by the target's VAE.
+def test_a_delta_through_pixels_or_networks(vaes, interposer, sampler, through):
+    """What arrives is the difference of what both predictions become in the target's latents.
 
     From the second call on the target sees its state without it.
     """
-    source_vae, target_vae = vaes
+    made, to_target = through(vaes)
     generator = torch.Generator().manual_seed(2)
     means = [torch.randn(1, 4, 1, 1, generator=generator) * 0.3 for _ in range(2)]
     pictures = [mean.expand(1, 4, 8, 8) for mean in means]
     constant = [lambda x, ratio, mean=mean: mean.expand_as(x) for mean in means]
     delta = pair(*(denoiser(d, latent_format=SD15) for d in constant))
-    bridge = node("LatentBridgeVAE").execute(source_vae=source_vae, target_vae=target_vae).result[0]
-    delta = node("DeltaBridge").execute(delta=delta, bridge=bridge).result[0]
+    delta = option("DeltaBridge", delta, bridge=made)
     target = denoiser(normal(torch.zeros(1, 16, 1, 1), 0.5), ModelType.FLOW, SD3)
-    before, after = (target_vae.encode(source_vae.decode(p / 0.18215)) for p in pictures)
+    before, after = (to_target(p / 0.18215) for p in pictures)
     moved = (after - before) * 1.5305
     without = []
 

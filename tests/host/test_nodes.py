@@ -65,6 +65,7 @@ CONTRACT = {
     "LatentBridgeVAE": (["source_vae", "target_vae"], ["LATENT_BRIDGE"]),
     "LatentBridgeSave": (["bridge", "filename_prefix"], ["LATENT_BRIDGE"]),
     "LatentBridgeLoad": (["bridge_name"], ["LATENT_BRIDGE"]),
+    "LatentBridgeInterposer": (["source_latents", "target_latents"], ["LATENT_BRIDGE"]),
 }
 
 

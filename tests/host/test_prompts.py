@@ -75,10 +75,10 @@ def test_it_goes_on_with_another_delta(base, adapted, target, clips):
 
 
 def test_the_targets_prompts_are_the_plain_ones(base, adapted, clips):
-    wired = roles(base, adapted, clips)
-    _, positive, negative = outputs(**wired, target_clip=clip(23), trigger_words="ink", source_prompt="a hill")
+    wired, other = roles(base, adapted, clips), clips[1]
+    _, positive, negative = outputs(**wired, target_clip=other, trigger_words="ink", source_prompt="a hill")
     for found, text in ((positive, TEXT), (negative, BAD)):
-        assert torch.equal(found[0][0], encoded(clip(23), text)[0][0])
+        assert torch.equal(found[0][0], encoded(other, text)[0][0])
     _, *without = outputs(**wired)
     assert all(isinstance(each, ExecutionBlocker) and "target_clip" in each.message for each in without)
 
@@ -113,17 +113,19 @@ def test_a_size_counts_pixels_not_the_longer_side(base, adapted, clips, target):
     assert sizes_seen(base, delta, target, 32, 72) == {(11, 24)}
 
 
+SDXL = {"num_classes": "sequential", "adm_in_channels": 2816, "model_channels": 64}
 KINDS = [
-    (comfy.supported_models.SD15, ModelType.EPS, 512),
-    (comfy.supported_models.SD20, ModelType.V_PREDICTION, 768),
-    (comfy.supported_models.SD20, ModelType.EPS, 512),
-    (comfy.supported_models.SDXL, ModelType.EPS, 1024),
+    (comfy.supported_models.SD15, {}, ModelType.EPS, 512),
+    (comfy.supported_models.SD20, {}, ModelType.V_PREDICTION, 768),
+    (comfy.supported_models.SD20, {}, ModelType.EPS, 512),
+    (comfy.supported_models.SDXL, SDXL, ModelType.EPS, 1024),
 ]
 
 
-@pytest.mark.parametrize(("family", "kind", "edge"), KINDS)
-def test_what_kinds_of_models_were_made_for(family, kind, edge):
-    assert of_the_pack("sampling.host.views").native_edge(model(1, kind, family)) == edge
+@pytest.mark.parametrize(("family", "unet", "kind", "edge"), KINDS)
+def test_what_kinds_of_models_were_made_for(family, unet, kind, edge):
+    made = model(1, kind, family, **unet)
+    assert of_the_pack("sampling.host.views").native_edge(made) == edge
 
 
 def test_delta_resolution_makes_it_smaller_still(base, adapted, clips, target):
