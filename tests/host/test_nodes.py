@@ -66,6 +66,30 @@ CONTRACT = {
     "LatentBridgeSave": (["bridge", "filename_prefix"], ["LATENT_BRIDGE"]),
     "LatentBridgeLoad": (["bridge_name"], ["LATENT_BRIDGE"]),
     "LatentBridgeInterposer": (["source_latents", "target_latents"], ["LATENT_BRIDGE"]),
+    "DeltaModel": (["model", "delta"], ["MODEL"]),
+    "DeltaPairText": (
+        [
+            "source_model",
+            "source_clip",
+            "adapted_model",
+            "adapted_clip",
+            "prompt",
+            "negative",
+            "trigger_words",
+            "source_prompt",
+            "cfg",
+            "strength",
+            "pair_size",
+            "pixels",
+            "target_clip",
+            "delta",
+        ],
+        ["DELTA", "CONDITIONING", "CONDITIONING"],
+    ),
+    "DeltaControlNet": (
+        ["delta", "control_net", "image", "strength", "start_percent", "end_percent", "vae"],
+        ["DELTA"],
+    ),
 }
 
 

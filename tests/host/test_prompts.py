@@ -116,8 +116,8 @@ def test_a_size_counts_pixels_not_the_longer_side(base, adapted, clips, target):
 SDXL = {"num_classes": "sequential", "adm_in_channels": 2816, "model_channels": 64}
 KINDS = [
     (comfy.supported_models.SD15, {}, ModelType.EPS, 512),
-    (comfy.supported_models.SD20, {}, ModelType.V_PREDICTION, 768),
-    (comfy.supported_models.SD20, {}, ModelType.EPS, 512),
+    (comfy.supported_models.SD20, {"model_channels": 64}, ModelType.V_PREDICTION, 768),
+    (comfy.supported_models.SD20, {"model_channels": 64}, ModelType.EPS, 512),
     (comfy.supported_models.SDXL, SDXL, ModelType.EPS, 1024),
 ]
 
