@@ -67,7 +67,7 @@ class DeltaAutoguidance(io.ComfyNode):
                     tooltip="A weaker version of the target: smaller, trained less, older, or quantised hard.",
                 ),
                 io.Conditioning.Input("positive", tooltip="The prompt, encoded by the weak model's own CLIP."),
-                io.Conditioning.Input("negative", tooltip="What to avoid, encoded by the weak model's own CLIP."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, encoded by the weak model's own CLIP."),
                 cfg_input("The guidance scale of the weak model. Use the target's, or 1.0 on both."),
                 strength_input(
                     "strength",
