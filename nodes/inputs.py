@@ -6,12 +6,6 @@ from comfy_api.latest import io
 
 CATEGORY = f"{host_nodes.KSampler.CATEGORY}/delta sampling"
 
-# What people search for who need this pack.
-SEARCHED = [
-    "delta sampling", "delta lora", "sdxl lora", "lora transfer", "lora on another model", "cross model",
-    "transfer style", "convert lora", "port lora",
-]  # fmt: skip
-
 # Their values are a sampling.delta.Deltas, and a Bridge of the same module.
 DeltaType = io.Custom("DELTA")
 BridgeType = io.Custom("LATENT_BRIDGE")

@@ -16,7 +16,7 @@ class DeltaPair(io.ComfyNode):
             category=CATEGORY,
             description="A delta: what the adapted model predicts beyond the source model. Give it to a Delta Guider "
             "or a Delta KSampler (Advanced).",
-            search_aliases=["delta sampling", "lora transfer", "adapter transfer"],
+            search_aliases=["delta sampling", "adapter transfer"],
             inputs=[
                 *role_inputs("source", "source_"),
                 *role_inputs("adapted", "adapted_"),
