@@ -50,6 +50,11 @@ PAIR, LATENT = box("DeltaPair"), box("EmptyLatentImage")
 TARGET, TARGET_PROMPTS = [model("target"), None, None, PAIR], prompts("target")
 LORA = box("LoraLoader", "adapted model", model="source model", clip="source model")
 SOURCE_AND_ADAPTED = wired("source", "source_") | wired("adapted", "adapted_")
+BY_CLIPS = {
+    "source_model": "source model", "source_clip": "source model",
+    "adapted_model": "adapted model", "adapted_clip": "adapted model", "target_clip": "target model",
+}  # fmt: skip
+ONE_MODEL = dict.fromkeys(["source_model", "source_clip", "adapted_model", "adapted_clip"], "source model")
 WEAK = {"weak_model": "weak model", "positive": "weak positive", "negative": "weak negative"}
 VAES = [box("VAELoader", "source VAE"), box("VAELoader", "target VAE")]
 BY_VAES = {"source_vae": "source VAE", "target_vae": "target VAE"}
@@ -65,6 +70,11 @@ PICTURES = {
         TARGET, [*TARGET_PROMPTS, None, LATENT],
         [box("DeltaKSamplerAdvanced", **wired("target"), delta="DeltaPair", latent_image="EmptyLatentImage")],
     ],
+    "DeltaModel": [
+        [model("target"), PAIR],
+        [box("DeltaModel", model="target model", delta="DeltaPair"), *prompts("target")[1:]],
+        [None, None, box("KSampler", "any sampler", **(wired("target") | {"model": "DeltaModel"}))],
+    ],
     "DeltaGuider": [
         TARGET, TARGET_PROMPTS, [box("DeltaGuider", **wired("target"), delta="DeltaPair")],
         [box("SamplerCustomAdvanced", "custom sampler", guider="DeltaGuider")],
@@ -72,6 +82,28 @@ PICTURES = {
     "DeltaPair": [
         [model("source"), None, None, LORA], [*prompts("source"), *prompts("adapted")],
         [box("DeltaPair", **SOURCE_AND_ADAPTED)],
+    ],
+    "DeltaPairText": [
+        [model("target"), model("source"), None, LORA],
+        [None, box("DeltaPairText", **BY_CLIPS, trigger_words="inkstyle")],
+        [box("DeltaModel", model="target model", delta="DeltaPairText")],
+        [
+            None, None,
+            box("KSampler", "any sampler", model="DeltaModel", positive="DeltaPairText", negative="DeltaPairText"),
+        ],
+    ],
+    "DeltaControlNet": [
+        [model("source")],
+        [
+            box("DeltaPairText", **ONE_MODEL), box("ControlNetLoader", "source's ControlNet"),
+            box("LoadImage", "edges or a pose"),
+        ],
+        [
+            box(
+                "DeltaControlNet", delta="DeltaPairText", control_net="source's ControlNet", image="edges or a pose",
+            ),
+        ],
+        [box("DeltaModel", delta="DeltaControlNet")],
     ],
     "DeltaSchedule": option("DeltaSchedule", end_percent=0.6),
     "DeltaMask": option("DeltaMask", box("LoadImageMask", "mask"), mask="mask"),
