@@ -19,6 +19,7 @@ from .tiny import (
     custom_sampler,
     delta_guider,
     delta_ksampler,
+    delta_model,
     image_latent,
     ksampler,
     model,
@@ -26,10 +27,6 @@ from .tiny import (
     prompt,
     relative_error,
 )
-
-
-def delta_model(target, delta):
-    return run_node("DeltaModel", model=target, delta=delta)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,19 @@ from harness.nodes import of_the_pack, with_lora
 
 from .memory import dynamic_memory, dynamic_model, partly_loaded, unload
 from .test_branches import hook_lora
-from .test_delta_model import delta_model
-from .tiny import NEGATIVE, POSITIVE, ROUNDING, SINGLE, delta_ksampler, ksampler, model, pair, prompt, relative_error
+from .tiny import (
+    NEGATIVE,
+    POSITIVE,
+    ROUNDING,
+    SINGLE,
+    delta_ksampler,
+    delta_model,
+    ksampler,
+    model,
+    pair,
+    prompt,
+    relative_error,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from harness.nodes import node, of_the_pack, option, run_node, with_lora
 
-from .test_delta_model import delta_model
-from .tiny import NEGATIVE, POSITIVE, clip, control, counted, image_latent, ksampler, model, pair, seen
+from .tiny import NEGATIVE, POSITIVE, clip, control, counted, delta_model, image_latent, ksampler, model, pair, seen
 
 TEXT, BAD = "a castle on a hill", "blurry"
 
