@@ -14,8 +14,8 @@ class DeltaPair(io.ComfyNode):
             node_id="DeltaPair",
             display_name="Delta Pair",
             category=CATEGORY,
-            description="A delta: what the adapted model predicts beyond the source model. Give it to a Delta Guider "
-            "or a Delta KSampler (Advanced).",
+            description="A delta: what the adapted model predicts beyond the source model. Give it to a Delta "
+            "Model, a Delta Guider or a Delta KSampler (Advanced).",
             search_aliases=["delta sampling", "adapter transfer"],
             inputs=[
                 *role_inputs("source", "source_"),
@@ -74,7 +74,7 @@ class DeltaAutoguidance(io.ComfyNode):
                     "How far the target is pushed away from the weak model. Start at 0.5; 0 is no guidance at no cost.",
                 ),
             ],
-            outputs=[delta_output("For a Delta Guider or Delta KSampler (Advanced).")],
+            outputs=[delta_output("For a Delta Model, Delta Guider or Delta KSampler (Advanced).")],
         )
 
     @classmethod
