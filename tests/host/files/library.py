@@ -39,13 +39,14 @@ FORMATS = {
         r"v1-\d|sd15": checkpoints.sd15,
     },
     "diffusion_models": {
-        "flux": lambda: diffusion_models.flux(text=768),
-        "z_image": lambda: diffusion_models.z_image(text=768),
+        "flux": lambda: diffusion_models.flux(text=text_encoders.CLIP_L_WIDTH),
+        "z_image": lambda: diffusion_models.z_image(text=text_encoders.CLIP_L_WIDTH),
     },
-    # The host builds T5-XXL and Qwen3-4B whole, 5 to 10 GB, so CLIP-L speaks for them.
+    # T5-XXL and Qwen3-4B are whole in the host whatever their file holds, 5 GB and 20 to 50 seconds a prompt. CLIP-L
+    # speaks for them, and the models above read texts of its width.
     "text_encoders": {
         "clip_g": lambda: text_encoders.in_hugging_face_keys(text_encoders.clip_g()),
-        "clip_l|t5xxl|qwen_3_4b": text_encoders.clip_l,
+        "clip_l|qwen_3_4b": text_encoders.clip_l_alone,
     },
     "vae": {"xl|vae-ft-mse": autoencoders.kl, "^ae": lambda: autoencoders.kl(16)},
     "vae_approx": {

@@ -6,11 +6,12 @@ The host builds each at its full size and takes what a file lacks from uninitial
 from .weights import Shapes, prefixed
 
 TOKENS, LENGTH = 49408, 77
+CLIP_L_WIDTH = 768
 
 
 def clip_l() -> Shapes:
     """CLIP ViT-L's text encoder in the keys of Hugging Face."""
-    width = 768
+    width = CLIP_L_WIDTH
     shapes = {
         "text_model.embeddings.token_embedding.weight": (TOKENS, width),
         "text_model.embeddings.position_embedding.weight": (LENGTH, width),
@@ -27,6 +28,11 @@ def clip_l() -> Shapes:
             parts |= _linear(f"self_attn.{name}", width, width)
         shapes |= prefixed(f"text_model.encoder.layers.{layer}.", parts)
     return shapes
+
+
+def clip_l_alone() -> Shapes:
+    """The same in a file of its own, where it has what turns its summary into a picture's."""
+    return clip_l() | {"text_projection.weight": (CLIP_L_WIDTH, CLIP_L_WIDTH)}
 
 
 def clip_g() -> Shapes:

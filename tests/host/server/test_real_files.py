@@ -15,7 +15,6 @@ from harness.host import REPOSITORY, find_host
 from ..files import library
 
 FOLDER = REPOSITORY / "example_workflows" / "api"
-PROMPTS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 SIZES = ("width", "height", "x", "y")
 SMALLER, STEPS = 8, 2
 # What the host writes in its log where a file is not all that it should be.
@@ -26,7 +25,52 @@ OTHER_FORMATS = [
     ("loras", "sd15_lora", "sd15_lycoris.safetensors"),
     ("controlnet", "sd15", "control_sd15.pth"),
 ]
-TINY = ["taesd", "taesdxl", "taesd3"]
+TINY = ["taesd", "taesdxl", "taesd3", "taef1"]
+
+
+def node(kind, **inputs):
+    return {"class_type": kind, "inputs": inputs}
+
+
+# A LoRA of Flux on Flux itself, from the files that it is published as.
+MODELS = {"source": "base", "adapted": "lora", "target": "base"}
+FLUX = {
+    "base": node("UNETLoader", unet_name="flux1-dev.safetensors", weight_dtype="default"),
+    "lora": node("LoraLoaderModelOnly", model=["base", 0], lora_name="your_flux_lora.safetensors", strength_model=1.0),
+    "clip": node("DualCLIPLoader", clip_name1="clip_l.safetensors", clip_name2="t5xxl_fp16.safetensors", type="flux"),
+    "vae": node("VAELoader", vae_name="ae.safetensors"),
+    "prompt": node("CLIPTextEncode", clip=["clip", 0], text="a lighthouse"),
+    "image": node("EmptySD3LatentImage", width=1024, height=768, batch_size=1),
+    "sampler": node(
+        "DeltaKSampler",
+        **{f"{role}_model": [model, 0] for role, model in MODELS.items()},
+        **{f"{role}_{part}": ["prompt", 0] for role in MODELS for part in ("positive", "negative")},
+        **{"latent_image": ["image", 0], "delta_strength": 1.0, "seed": 0, "steps": 20, "cfg": 1.0},
+        **{"sampler_name": "euler", "scheduler": "simple", "denoise": 1.0},
+    ),
+    "decoded": node("VAEDecode", samples=["sampler", 0], vae=["vae", 0]),
+    "saved": node("SaveImage", images=["decoded", 0], filename_prefix="flux"),
+}
+
+
+def small(prompt):
+    """Return the prompt with two steps and all its sizes an eighth, and CLIP-L where it would have T5 too."""
+    prompt = copy.deepcopy(prompt)
+    for node in prompt.values():
+        if node["class_type"] == "DualCLIPLoader":
+            (clip,) = [name for name in node["inputs"].values() if name.startswith("clip_l")]
+            node |= {"class_type": "CLIPLoader", "inputs": {"clip_name": clip, "type": "stable_diffusion"}}
+        for key, value in node["inputs"].items():
+            if key in SIZES and isinstance(value, int):
+                node["inputs"][key] = value // SMALLER
+            elif key == "steps":
+                node["inputs"][key] = STEPS
+    return prompt
+
+
+SHIPPED = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+# As the tests run them.
+PROMPTS = {name: small(prompt) for name, prompt in {**SHIPPED, "flux": FLUX}.items()}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +92,7 @@ def server(models):
     """A server of its own: its models are there to be listed, and its previews are TAESD's."""
     root, _ = models
     folders = ["--extra-model-paths-config", str(library.describe(root)), "--input-directory", str(root / "input")]
-    options = ["--preview-method", "taesd", "--cache-lru", "100"]
+    options = ["--preview-method", "taesd", "--cache-lru", "1000"]
     with headless.server(find_host(), *folders, *options, threads=1) as client:
         yield client
 
@@ -61,18 +105,6 @@ def no_complaints(server):
     yield
     lines = log.read_text()[before:].splitlines()
     assert [line for line in lines if any(words in line.lower() for words in COMPLAINTS)] == []
-
-
-def small(prompt):
-    """Return the prompt with two steps and all its sizes an eighth."""
-    prompt = copy.deepcopy(prompt)
-    for node in prompt.values():
-        for key, value in node["inputs"].items():
-            if key in SIZES and isinstance(value, int):
-                node["inputs"][key] = value // SMALLER
-            elif key == "steps":
-                node["inputs"][key] = STEPS
-    return prompt
 
 
 def require(prompt, unknown):
@@ -109,8 +141,8 @@ def without_its_adapters(prompt):
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_a_workflow_runs_from_its_files(server, models, no_complaints, name):
-    require(PROMPTS[name], models[1])
-    prompt = small(PROMPTS[name])
+    prompt = PROMPTS[name]
+    require(prompt, models[1])
     inputs = [node["inputs"] for node in prompt.values()]
     pictures, previews = run(server, prompt)
     expected = [
@@ -138,7 +170,7 @@ def test_other_formats_of_an_adapter(server, models, no_complaints, folder, part
         if own_folder == folder and part in own
     )
     require(PROMPTS[name], models[1])
-    prompt = small(json.loads(json.dumps(PROMPTS[name]).replace(f'"{own}"', f'"{file}"')))
+    prompt = json.loads(json.dumps(PROMPTS[name]).replace(f'"{own}"', f'"{file}"'))
     pictures, _ = run(server, prompt)
     for what, other in without_its_adapters(prompt):
         difference = np.subtract(pictures, run(server, other)[0], dtype=float)
@@ -147,15 +179,15 @@ def test_other_formats_of_an_adapter(server, models, no_complaints, folder, part
 
 def test_the_tiny_autoencoders_decode_what_the_large_ones_do(server, models):
     """As many channels as the target's latents have; in the first workflows of either kind."""
-    for latents, tiny in (("EmptyLatentImage", ["taesd", "taesdxl"]), ("EmptySD3LatentImage", ["taesd3"])):
+    for latents, tiny in (("EmptyLatentImage", ["taesd", "taesdxl"]), ("EmptySD3LatentImage", ["taesd3", "taef1"])):
         prompt = next(each for each in PROMPTS.values() if latents in (node["class_type"] for node in each.values()))
         require(prompt, models[1])
         (decode,) = [node for node in prompt.values() if node["class_type"] == "VAEDecode"]
-        drawn = [run(server, small(prompt))[0]]
+        drawn = [run(server, prompt)[0]]
         for name in tiny:
             vae = {"tiny": {"class_type": "VAELoader", "inputs": {"vae_name": name}}}
             number = next(number for number, node in prompt.items() if node is decode)
             other = decode | {"inputs": decode["inputs"] | {"vae": ["tiny", 0]}}
-            drawn.append(run(server, small(prompt | vae | {number: other}))[0])
+            drawn.append(run(server, prompt | vae | {number: other})[0])
         for one, another in combinations(drawn, 2):
             assert np.subtract(one, another, dtype=float).any()
