@@ -1,5 +1,6 @@
-"""What the host takes the files for that the tests make (tests/host/files); server/test_real_files.py runs them."""
+"""What the host takes the made files for (tests/host/files); server/test_real_files.py runs prompts on them."""
 
+import comfy.lora
 import comfy.model_base
 import comfy.model_detection
 import comfy.sd
@@ -8,7 +9,7 @@ import comfy.utils
 import pytest
 import torch
 
-from .files import diffusion_models, library, text_encoders
+from .files import adapters, diffusion_models, library, text_encoders
 
 FAMILIES = {
     diffusion_models.sd15: comfy.supported_models.SD15,
@@ -35,8 +36,26 @@ def test_the_768_pixel_sd2_predicts_v(tmp_path):
     assert found.model_type(weights, prefix) is comfy.model_base.ModelType.V_PREDICTION
 
 
-@pytest.mark.parametrize("name", ["clip_l", "clip_g"])
-def test_a_text_encoder(name):
-    shapes = text_encoders.clip_l() if name == "clip_l" else text_encoders.in_hugging_face_keys(text_encoders.clip_g())
-    weights = {key: torch.zeros(shape, device="meta") for key, shape in shapes.items()}
-    assert comfy.sd.detect_te_model(weights).name == name.upper()
+@pytest.mark.parametrize(
+    ("shapes", "name"),
+    [
+        (text_encoders.clip_l_alone(), "CLIP_L"),
+        (text_encoders.in_hugging_face_keys(text_encoders.clip_g()), "CLIP_G"),
+    ],
+    ids=["CLIP-L", "CLIP-G"],
+)
+def test_a_text_encoder(shapes, name):
+    assert comfy.sd.detect_te_model(weightless(shapes)).name == name
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "z_image"])
+def test_a_lora_of_a_transformer_fits_it_whole(name):
+    config = diffusion_models.detected(getattr(diffusion_models, name)())
+    config.set_inference_dtype(torch.float16, None)
+    lora = weightless(getattr(adapters, f"{name}_peft")())
+    known = comfy.lora.model_lora_keys_unet(config.get_model({}, device="meta"), {})
+    assert len(comfy.lora.load_lora(lora, known)) == len(lora) // 2 > 0
+
+
+def weightless(shapes):
+    return {key: torch.zeros(shape, device="meta") for key, shape in shapes.items()}
