@@ -124,7 +124,10 @@ def masked(lab: Sampler) -> Panels:
 
 def fast(lab: Sampler) -> Panels:
     delta = lab.pair(adapted="source_lora")
-    return {"full: 3 times": lab.run(delta), "Delta Fast: 1.2": lab.run(option("DeltaFast", delta, pair_guidance="off"))}
+    return {
+        "full: 3 times": lab.run(delta),
+        "Delta Fast: 1.2": lab.run(option("DeltaFast", delta, pair_guidance="off")),
+    }
 
 
 def slider(lab: Sampler) -> Panels:
