@@ -116,7 +116,9 @@ def test_every_workflow_has_a_twin_and_a_picture(server):
     assert sorted(path.stem for path in FOLDER.glob("*.jpg")) == NAMES
     assert sorted(server.get("/workflow_templates")[PACK]) == NAMES
     for name in NAMES:
-        with urllib.request.urlopen(f"http://{server.address}/api/workflow_templates/{PACK}/{quote(name)}.jpg") as reply:
+        with urllib.request.urlopen(
+            f"http://{server.address}/api/workflow_templates/{PACK}/{quote(name)}.jpg"
+        ) as reply:
             assert reply.headers["Content-Type"] == "image/jpeg"
             assert len(reply.read()) < LARGEST_PICTURE
 
