@@ -15,7 +15,12 @@
   for (const { title, inputs } of boxes)
     for (const [input, value] of Object.entries(inputs)) {
       const node = nodes[title], slot = node.findInputSlot(input), origin = nodes[value];
-      if (origin) origin.connect(origin.findOutputSlotByType(node.inputs[slot].type), node, slot);
+      if (origin) {
+        // Of several outputs of a type the one with the input's name.
+        const named = origin.findOutputSlot(input), { type } = node.inputs[slot];
+        const alike = origin.outputs[named]?.type === type;
+        origin.connect(alike ? named : origin.findOutputSlotByType(type), node, slot);
+      }
       else node.widgets.find((widget) => widget.name === input).value = value;
     }
   // The sizes of collapsed nodes are known once they were drawn.

@@ -1,21 +1,32 @@
 """Draws the wiring pictures of the help pages, web/docs/<Node>.png, with ComfyUI's own front end: `make pictures`.
 
 Each shows the node, opened, among its usual neighbours. `python -m docs.wiring DeltaPair` draws that one alone.
+`python -m docs.wiring first_workflow` draws the README's graph, docs/first_workflow.png, which carries its workflow.
 """
 
 import io
+import json
 import sys
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page
 
 from harness import browser, headless
 from harness.host import REPOSITORY, find_host
 
 FOLDER = REPOSITORY / "web" / "docs"
+FIRST_WORKFLOW = REPOSITORY / "example_workflows" / "01 LoRA of SD1.5 on SDXL.json"
+FIRST_PICTURE = REPOSITORY / "docs" / "first_workflow.png"
 WIDTH, COLOURS = 900, 128  # the help panel shows about half of that width
 NO_BADGES = {f"Comfy.NodeBadge.Node{kind}BadgeMode": "None" for kind in ("Source", "LifeCycle")}
 BRIDGE = "source_to_target_00001_.safetensors"
+FILES = [
+    f"latent_bridges/{BRIDGE}",
+    "checkpoints/v1-5-pruned-emaonly-fp16.safetensors",
+    "checkpoints/sd_xl_base_1.0.safetensors",
+    "loras/your_sd15_lora.safetensors",
+]
 
 
 def box(kind: str, title: str | None = None, **inputs) -> dict:
@@ -50,6 +61,11 @@ PAIR, LATENT = box("DeltaPair"), box("EmptyLatentImage")
 TARGET, TARGET_PROMPTS = [model("target"), None, None, PAIR], prompts("target")
 LORA = box("LoraLoader", "adapted model", model="source model", clip="source model")
 SOURCE_AND_ADAPTED = wired("source", "source_") | wired("adapted", "adapted_")
+BY_CLIPS = {
+    "source_model": "source model", "source_clip": "source model",
+    "adapted_model": "adapted model", "adapted_clip": "adapted model", "target_clip": "target model",
+}  # fmt: skip
+ONE_MODEL = dict.fromkeys(["source_model", "source_clip", "adapted_model", "adapted_clip"], "source model")
 WEAK = {"weak_model": "weak model", "positive": "weak positive", "negative": "weak negative"}
 VAES = [box("VAELoader", "source VAE"), box("VAELoader", "target VAE")]
 BY_VAES = {"source_vae": "source VAE", "target_vae": "target VAE"}
@@ -65,6 +81,11 @@ PICTURES = {
         TARGET, [*TARGET_PROMPTS, None, LATENT],
         [box("DeltaKSamplerAdvanced", **wired("target"), delta="DeltaPair", latent_image="EmptyLatentImage")],
     ],
+    "DeltaModel": [
+        [model("target"), PAIR],
+        [box("DeltaModel", model="target model", delta="DeltaPair"), *prompts("target")[1:]],
+        [None, None, box("KSampler", "any sampler", **(wired("target") | {"model": "DeltaModel"}))],
+    ],
     "DeltaGuider": [
         TARGET, TARGET_PROMPTS, [box("DeltaGuider", **wired("target"), delta="DeltaPair")],
         [box("SamplerCustomAdvanced", "custom sampler", guider="DeltaGuider")],
@@ -72,6 +93,28 @@ PICTURES = {
     "DeltaPair": [
         [model("source"), None, None, LORA], [*prompts("source"), *prompts("adapted")],
         [box("DeltaPair", **SOURCE_AND_ADAPTED)],
+    ],
+    "DeltaPairText": [
+        [model("target"), model("source"), None, LORA],
+        [None, box("DeltaPairText", **BY_CLIPS, trigger_words="inkstyle")],
+        [box("DeltaModel", model="target model", delta="DeltaPairText")],
+        [
+            None, None,
+            box("KSampler", "any sampler", model="DeltaModel", positive="DeltaPairText", negative="DeltaPairText"),
+        ],
+    ],
+    "DeltaControlNet": [
+        [model("source")],
+        [
+            box("DeltaPairText", **ONE_MODEL), box("ControlNetLoader", "source's ControlNet"),
+            box("LoadImage", "edges or a pose"),
+        ],
+        [
+            box(
+                "DeltaControlNet", delta="DeltaPairText", control_net="source's ControlNet", image="edges or a pose",
+            ),
+        ],
+        [box("DeltaModel", delta="DeltaControlNet")],
     ],
     "DeltaSchedule": option("DeltaSchedule", end_percent=0.6),
     "DeltaMask": option("DeltaMask", box("LoadImageMask", "mask"), mask="mask"),
@@ -117,21 +160,54 @@ PICTURES = {
 def picture(page: Page, node: str) -> Image.Image:
     clip = page.evaluate((REPOSITORY / "docs" / "wiring.js").read_text(), [node, PICTURES[node], WIDTH])
     page.wait_for_timeout(500)
-    shot = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
-    return shot.quantize(COLOURS, dither=Image.Dither.NONE)
+    return shot(page, clip)
+
+
+def shot(page: Page, clip: dict) -> Image.Image:
+    taken = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    return taken.quantize(COLOURS, dither=Image.Dither.NONE)
+
+
+def draw_first_workflow(page: Page) -> None:
+    """Draw the README's graph without its note, and put the whole workflow into the picture as ComfyUI does."""
+    workflow = json.loads(FIRST_WORKFLOW.read_text())
+    clip = page.evaluate(
+        """async workflow => {
+            const margin = 12, x = 200, y = 200, [left, top, right, bottom] = [410, 0, 1590, 849], scale = 0.92;
+            await app.loadGraphData(workflow);
+            app.graph.nodes.filter(node => node.type === "MarkdownNote").forEach(node => app.graph.remove(node));
+            app.canvas.ds.scale = scale;
+            app.canvas.ds.offset = [x / scale - left + margin, y / scale - top + margin];
+            app.canvas.setDirty(true, true);
+            const area = app.canvas.canvas.getBoundingClientRect();
+            const width = (right - left + 2 * margin) * scale, height = (bottom - top + 2 * margin) * scale;
+            return { x: area.x + x, y: area.y + y, width, height };
+        }""",
+        workflow,
+    )
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(1000)
+    information = PngInfo()
+    information.add_text("workflow", json.dumps(workflow))
+    shot(page, clip).save(FIRST_PICTURE, optimize=True, pnginfo=information)
 
 
 def main(nodes: list[str]) -> None:
     packs = {"comfyui-delta-sampling": REPOSITORY}
     with headless.server(find_host(), packs=packs, expected=PICTURES) as server:
         server.post("/settings", NO_BADGES)
-        bridges = server.output.parent / "models" / "latent_bridges"
-        bridges.mkdir(parents=True, exist_ok=True)
-        (bridges / BRIDGE).touch()
+        # The front end marks a file red that the server does not list.
+        for file in FILES:
+            path = server.output.parent / "models" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         with browser.opened(server) as page:
             page.set_viewport_size({"width": 1600, "height": 1600})
-            for node in nodes or PICTURES:
-                picture(page, node).save(FOLDER / f"{node}.png", optimize=True)
+            for node in nodes or [*PICTURES, FIRST_PICTURE.stem]:
+                if node == FIRST_PICTURE.stem:
+                    draw_first_workflow(page)
+                else:
+                    picture(page, node).save(FOLDER / f"{node}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,6 @@ from comfy_api.latest import io
 
 CATEGORY = f"{host_nodes.KSampler.CATEGORY}/delta sampling"
 
-# What people search for who need this pack.
-SEARCHED = [
-    "delta sampling", "delta lora", "sdxl lora", "lora transfer", "lora on another model", "cross model",
-    "transfer style", "convert lora", "port lora",
-]  # fmt: skip
-
 # Their values are a sampling.delta.Deltas, and a Bridge of the same module.
 DeltaType = io.Custom("DELTA")
 BridgeType = io.Custom("LATENT_BRIDGE")
@@ -20,19 +14,19 @@ ROLE_TOOLTIPS = {
     "source": {
         "model": "The base model that the adapter was made for, without the adapter.",
         "positive": "The prompt, encoded by the source model's own CLIP.",
-        "negative": "What to avoid, encoded by the source model's own CLIP.",
+        "negative": "The negative prompt, encoded by the source model's own CLIP.",
     },
     "adapted": {
         "model": "The source model with its LoRA, or a fine-tune of it. The same model as source_model if only "
         "the conditioning differs (ControlNet, another prompt).",
         "positive": "The prompt as the adapter wants it (trigger words, ControlNet applied), encoded by the adapted "
         "model's CLIP.",
-        "negative": "What to avoid, encoded by the adapted model's CLIP.",
+        "negative": "The negative prompt, encoded by the adapted model's CLIP.",
     },
     "target": {
         "model": "The new model that makes the picture and receives the delta.",
         "positive": "The prompt, encoded by the target model's own CLIP.",
-        "negative": "What to avoid, encoded by the target model's own CLIP.",
+        "negative": "The negative prompt, encoded by the target model's own CLIP.",
     },
 }
 

@@ -14,9 +14,9 @@ class DeltaPair(io.ComfyNode):
             node_id="DeltaPair",
             display_name="Delta Pair",
             category=CATEGORY,
-            description="A delta: what the adapted model predicts beyond the source model. Give it to a Delta Guider "
-            "or a Delta KSampler (Advanced).",
-            search_aliases=["delta sampling", "lora transfer", "adapter transfer"],
+            description="A delta: what the adapted model predicts beyond the source model. Give it to a Delta "
+            "Model, a Delta Guider or a Delta KSampler (Advanced).",
+            search_aliases=["delta sampling", "adapter transfer"],
             inputs=[
                 *role_inputs("source", "source_"),
                 *role_inputs("adapted", "adapted_"),
@@ -67,14 +67,14 @@ class DeltaAutoguidance(io.ComfyNode):
                     tooltip="A weaker version of the target: smaller, trained less, older, or quantised hard.",
                 ),
                 io.Conditioning.Input("positive", tooltip="The prompt, encoded by the weak model's own CLIP."),
-                io.Conditioning.Input("negative", tooltip="What to avoid, encoded by the weak model's own CLIP."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt, encoded by the weak model's own CLIP."),
                 cfg_input("The guidance scale of the weak model. Use the target's, or 1.0 on both."),
                 strength_input(
                     "strength",
                     "How far the target is pushed away from the weak model. Start at 0.5; 0 is no guidance at no cost.",
                 ),
             ],
-            outputs=[delta_output("For a Delta Guider or Delta KSampler (Advanced).")],
+            outputs=[delta_output("For a Delta Model, Delta Guider or Delta KSampler (Advanced).")],
         )
 
     @classmethod

@@ -15,7 +15,6 @@ from ..sampling.host.views import native_edge
 from .inputs import (
     CATEGORY,
     ROLE_TOOLTIPS,
-    SEARCHED,
     DeltaType,
     cfg_input,
     delta_input,
@@ -35,7 +34,7 @@ class DeltaPairText(io.ComfyNode):
             category=CATEGORY,
             description="A delta from models and text: encodes the prompts of source and adapted with the CLIP of "
             "each, and runs both at the size that they were made for. Give it to a Delta Model.",
-            search_aliases=SEARCHED,
+            search_aliases=["delta sampling", "delta prompts", "adapter transfer"],
             inputs=[
                 io.Model.Input("source_model", tooltip=ROLE_TOOLTIPS["source"]["model"]),
                 io.Clip.Input("source_clip", tooltip="The CLIP that was loaded with the source model."),

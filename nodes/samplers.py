@@ -9,7 +9,6 @@ from ..sampling.delta import Branch, Delta, Deltas
 from ..sampling.host.run import with_deltas
 from .inputs import (
     CATEGORY,
-    SEARCHED,
     cfg_input,
     delta_to_add,
     latent_input,
@@ -20,6 +19,12 @@ from .inputs import (
     strength_input,
 )
 from .live import chart
+
+# What people search for who need this pack. These two nodes alone have them all, so that they come first.
+SEARCHED = [
+    "delta sampling", "delta lora", "sdxl lora", "lora transfer", "lora on another model", "cross model",
+    "transfer style", "convert lora", "port lora",
+]  # fmt: skip
 
 
 class DeltaModel(io.ComfyNode):
@@ -119,7 +124,7 @@ class DeltaKSamplerAdvanced(io.ComfyNode):
             category=CATEGORY,
             description="ComfyUI's KSampler (Advanced) with deltas: choose the steps to run and whether noise is added "
             "before and left after.",
-            search_aliases=["delta sampling", "delta ksampler", "lora transfer"],
+            search_aliases=["delta sampling", "delta ksampler"],
             inputs=[
                 *role_inputs("target"),
                 delta_to_add(),
@@ -188,7 +193,7 @@ class DeltaGuider(io.ComfyNode):
             display_name="Delta Guider",
             category=CATEGORY,
             description="A CFG guider that adds deltas to the model's predictions. For SamplerCustomAdvanced.",
-            search_aliases=["delta sampling", "lora transfer", "cfg guider"],
+            search_aliases=["delta sampling", "cfg guider"],
             inputs=[
                 *role_inputs("target"),
                 cfg_input("The guidance scale of the target model. The Delta Pair has its own."),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import comfy.sampler_helpers
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
 from torch import Tensor
@@ -39,6 +40,7 @@ def open_deltas(
     """
     crossings: dict[Any, Crossing] = {}
     branches: dict[Any, tuple[str, Branch]] = {}
+    prompts: list[Any] = []
     wired: list[tuple[int, Delta, Crossing, Any, Any]] = []
     layered = [(number, delta) for number, layer in enumerate(layers) for delta in layer.acting]
     for (layer, delta), roles in zip(layered, names, strict=True):
@@ -47,7 +49,7 @@ def open_deltas(
             crossings[view] = open_crossing(target, delta, run)
         pair = []
         for role, branch in zip(roles, (delta.source, delta.adapted), strict=True):
-            key = None if branch is None else (view, branch.model, *map(id, branch.prompts), branch.cfg)
+            key = None if branch is None else (view, branch.model, _known(branch.prompts, prompts), branch.cfg)
             if branch is not None and key not in branches:
                 branches[key] = role, branch if crossings[view].maps is None else placed(branch, target, run)
             pair.append(key)
@@ -75,6 +77,30 @@ def open_deltas(
         )
         for layer, delta, crossing, source, adapted in wired
     ]
+
+
+def _known(given: Any, known: list[Any]) -> int:
+    """Return the number of `given` in `known`, to which it is added where nothing equal is there."""
+    for number, each in enumerate(known):
+        if _alike(given, each):
+            return number
+    known.append(given)
+    return len(known) - 1
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Say whether two prompts are the same: in texts, numbers and tensors equal, in all else (controls, hooks) one."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    if isinstance(a, torch.Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+    return isinstance(a, (str, int, float)) and a == b
 
 
 def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> list[Tensor]:

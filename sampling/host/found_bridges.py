@@ -51,8 +51,8 @@ def find_bridge(source: LatentSpace, target: LatentSpace, role: str) -> LinearBr
         f"The {role} model works on {source}, the target model on {target}. A delta needs a bridge between the two. "
         "ComfyUI knows too little of their colours to make one by itself. Put a Delta Bridge behind the Delta Pair or "
         "Delta Autoguidance, and connect to it a Latent Bridge Load (a fitted bridge from a file), a Latent Bridge Fit "
-        "(fits one with both VAEs) or a Latent Bridge VAE (through pixels). Sample with Delta KSampler (Advanced) or "
-        "Delta Guider; the Delta KSampler has no place for a bridge."
+        "(fits one with both VAEs) or a Latent Bridge VAE (through pixels). Sample with Delta Model, Delta KSampler "
+        "(Advanced) or Delta Guider; the Delta KSampler has no place for a bridge."
     )
 
 

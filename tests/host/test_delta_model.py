@@ -17,6 +17,9 @@ from .tiny import (
     autoguidance,
     combine,
     custom_sampler,
+    delta_guider,
+    delta_ksampler,
+    delta_model,
     image_latent,
     ksampler,
     model,
@@ -24,10 +27,6 @@ from .tiny import (
     prompt,
     relative_error,
 )
-
-
-def delta_model(target, delta):
-    return run_node("DeltaModel", model=target, delta=delta)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +90,15 @@ def test_one_behind_the_other_is_both_together(base, adapted, target, sampler, s
         stacked = ksampler(delta_model(delta_model(target, first), second), sampler)
         together = ksampler(delta_model(target, combine(first, second)), sampler)
     assert torch.equal(stacked, together)
+
+
+def test_a_sampler_of_the_packs_own_adds_its_delta_to_those_of_the_model(base, adapted, target):
+    first, second = pair(base, adapted), pair(base, with_lora(base, 6), 0.5)
+    expected = ksampler(delta_model(delta_model(target, first), second))
+    carrier = delta_model(target, first)
+    assert torch.equal(delta_ksampler(base, with_lora(base, 6), carrier, 0.5), expected)
+    assert torch.equal(advanced_sampler(carrier, second)["samples"], expected)
+    assert torch.equal(custom_sampler(delta_guider(carrier, second)), expected)
 
 
 def test_a_rule_of_combining_is_that_of_its_own_deltas(base, adapted, target):

@@ -16,7 +16,19 @@ from harness.nodes import of_the_pack, with_lora
 
 from .memory import dynamic_memory, dynamic_model, partly_loaded, unload
 from .test_branches import hook_lora
-from .tiny import NEGATIVE, POSITIVE, ROUNDING, SINGLE, delta_ksampler, ksampler, model, prompt, relative_error
+from .tiny import (
+    NEGATIVE,
+    POSITIVE,
+    ROUNDING,
+    SINGLE,
+    delta_ksampler,
+    delta_model,
+    ksampler,
+    model,
+    pair,
+    prompt,
+    relative_error,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +52,11 @@ WIRED = {
     "three clones": lambda of: (with_lora(of(), 7), with_lora(of(), 5), with_lora(of(), 6)),
     "the target is the bare base": lambda of: (with_lora(of(), 7), with_lora(of(), 5), of()),
     "source lora, adapted base": lambda of: (with_lora(of(), 6), of(), other()),
+    "adapted is a delta model": lambda of: (
+        of(),
+        delta_model(of(), pair(of(), with_lora(of(), 5))),
+        with_lora(of(), 6),
+    ),
     "adapted another file, target a lora": lambda of: (of(), dynamic_model(2), with_lora(of(), 5)),
 }
 

@@ -6,10 +6,9 @@ import torch
 from comfy.model_base import ModelType
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from harness.nodes import node, of_the_pack, option, run_node
+from harness.nodes import node, of_the_pack, option, run_node, with_lora
 
-from .test_delta_model import delta_model
-from .tiny import NEGATIVE, POSITIVE, clip, control, image_latent, ksampler, model, pair, seen
+from .tiny import NEGATIVE, POSITIVE, clip, control, counted, delta_model, image_latent, ksampler, model, pair, seen
 
 TEXT, BAD = "a castle on a hill", "blurry"
 
@@ -72,6 +71,21 @@ def test_it_goes_on_with_another_delta(base, adapted, target, clips):
     delta, *_ = outputs(**roles(base, adapted, clips), cfg=4.0, strength=0.8, delta=first)
     both = by_hand(base, adapted, clips, delta=first)
     assert torch.equal(ksampler(delta_model(target, delta)), ksampler(delta_model(target, both)))
+
+
+def test_a_source_that_several_pairs_share_is_evaluated_once(base, clips, target):
+    """Each node encodes the source's prompt anew; that it is the same counts."""
+    calls = {}
+    source = counted(base, calls, "source")
+    first, *_ = outputs(**roles(source, counted(with_lora(base, 5), calls, "first"), clips))
+    second = roles(source, counted(with_lora(base, 6), calls, "second"), clips)
+    both, *_ = outputs(**second, trigger_words="ink", delta=first)
+    ksampler(delta_model(target, both), steps=4)
+    assert calls == {"source": 8, "first": 8, "second": 8}
+    calls.clear()
+    both, *_ = outputs(**second, source_prompt="a hill", delta=first)
+    ksampler(delta_model(target, both), steps=4)
+    assert calls["source"] == 16
 
 
 def test_the_targets_prompts_are_the_plain_ones(base, adapted, clips):

@@ -185,6 +185,11 @@ def bridge(source: tuple, target: tuple, to_source: torch.Tensor, to_target: tor
     return bridges.LinearBridge(source, target, *ways)
 
 
+def delta_model(target, delta):
+    """Return the MODEL of a Delta Model node."""
+    return run_node("DeltaModel", model=target, delta=delta)
+
+
 def delta_guider(target, delta, cfg=5.0):
     """Return the GUIDER of a Delta Guider node."""
     return run_node("DeltaGuider", model=target, **PROMPTS, cfg=cfg, delta=delta)

@@ -21,6 +21,9 @@ class Prompt:
         return [number, 0]
 
     def model(self, name):
+        """Return the link to a model of the lab; a link to any model is returned as it is."""
+        if isinstance(name, list):
+            return name
         for number, node in self.nodes.items():
             if node["class_type"] == "LabModel" and node["inputs"]["name"] == name:
                 return [number, 0]

@@ -34,6 +34,11 @@ def delta_guider(prompt, delta, seed, steps):
     return guider, prompt.custom_sampler("target", guider, seed, steps)
 
 
+def delta_model(prompt, delta, seed, steps):
+    model = prompt.add("DeltaModel", model=prompt.model("target"), delta=delta)
+    return model, prompt.ksampler(model, seed=seed, steps=steps)
+
+
 def build(sampler, seed, steps):
     """Return (prompt, id of the node with the chart), with a delta that is reused every second step."""
     prompt = Prompt()
@@ -74,7 +79,7 @@ def calls_of(server, nodes):
 
 
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2"])
-@pytest.mark.parametrize("sampler", [delta_ksampler, delta_ksampler_advanced, delta_guider])
+@pytest.mark.parametrize("sampler", [delta_ksampler, delta_ksampler_advanced, delta_guider, delta_model])
 def test_the_chart_fills_and_restarts(page, sampler, nodes_2):
     kinds = [EVALUATED, EVALUATED] if sampler is delta_ksampler else [EVALUATED, REUSED]
     nodes, shown = build(sampler, 100 + nodes_2, 6)
@@ -168,6 +173,16 @@ def test_two_equal_guiders_have_a_chart_each(server):
         guiders.add(guider[0])
         prompt.save("guiders", latent)
     assert {call["node"] for call in calls_of(server, prompt.nodes)} == guiders
+
+
+def test_delta_models_behind_each_other_show_each_its_own(server):
+    prompt = Prompt()
+    first = prompt.add("DeltaModel", model=prompt.model("target"), delta=prompt.delta_pair())
+    second = prompt.add("DeltaModel", model=first, delta=prompt.delta_pair("source", "source_lora", strength=0.5))
+    prompt.save("models", prompt.ksampler(second, steps=3))
+    calls = calls_of(server, prompt.nodes)
+    assert [(call["node"], call["call"]) for call in calls] == [(n[0], k) for k in (1, 2, 3) for n in (first, second)]
+    assert all(len(call["deltas"]) == 1 for call in calls)
 
 
 @pytest.mark.parametrize("nodes_2", [False, True], ids=["classic", "nodes 2"])

@@ -57,7 +57,8 @@ def test_the_archive_holds_what_users_need_and_works_alone(comfy_cli, tmp_path):
     assert sum(each.compress_size for each in archive.infolist()) < 5e6
     packed = {Path(name).stem for name in names if name.startswith("web/docs/")}
     assert {"__init__.py", "pyproject.toml", "README.md", "LICENSE"} <= set(names)
-    assert {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "web").glob("*.js")} <= set(names)
+    for files in ("web/*.js", "subgraphs/*.json"):
+        assert {path.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob(files)} <= set(names)
     archive.extractall(tmp_path / "pack")
     packs = {"comfyui-delta-sampling": tmp_path / "pack"}
     with headless.server(find_host(), threads=1, packs=packs, expected=["DeltaKSampler"]) as alone:
