@@ -79,10 +79,10 @@ def lora_apart(lab: Sampler) -> Panels:
 
 
 def tiny(lab: Sampler) -> Panels:
-    ways = {"nothing wired": "nothing wired", "autoencoders": "both autoencoders"}
+    ways = {"by itself": "nothing wired", "with tiny ones": "both autoencoders"}
     deltas = {caption: lab.apart[way](lab.pair(adapted="source_lora")) for caption, way in ways.items()}
-    return {WITHOUT: lab.run(target=LARGE)} | {
-        caption: lab.run(delta, target=LARGE) for caption, delta in deltas.items()
+    return {WITHOUT: lab.run(target=LARGE, seed=3)} | {
+        caption: lab.run(delta, target=LARGE, seed=3) for caption, delta in deltas.items()
     }
 
 
@@ -110,9 +110,9 @@ def control(lab: Sampler) -> Panels:
 
 
 def trusted(lab: Sampler) -> Panels:
-    made = lab.both(lab.pair(names=(UNKNOWN, UNKNOWN)), said=UNKNOWN, seed=5)
+    made = lab.both(lab.pair(names=(UNKNOWN, UNKNOWN)), said=UNKNOWN, seed=7)
     trust = option("DeltaTrust", lab.pair(names=(UNKNOWN, UNKNOWN)))
-    return made | {"with Trust": lab.run(trust, said=UNKNOWN, seed=5)}
+    return made | {"with Trust": lab.run(trust, said=UNKNOWN, seed=7)}
 
 
 def masked(lab: Sampler) -> Panels:
@@ -189,7 +189,7 @@ def reported(lab: Sampler) -> Panels:
     lab.run(delta)
     drawn = run_node("DeltaReport", delta=delta, samples={})[0].numpy()
     # The size at each step is the first of the report's three charts.
-    return {"": (drawn[:, : drawn.shape[1] * 2 // 5] * 255).astype(np.uint8)}
+    return {"": (drawn[:, : drawn.shape[1] * 3 // 8] * 255).astype(np.uint8)}
 
 
 def few_steps(lab: Sampler) -> Panels:
