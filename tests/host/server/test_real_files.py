@@ -92,7 +92,7 @@ def server(models):
     """A server of its own: its models are there to be listed, and its previews are TAESD's."""
     root, _ = models
     folders = ["--extra-model-paths-config", str(library.describe(root)), "--input-directory", str(root / "input")]
-    options = ["--preview-method", "taesd", "--cache-lru", "1000"]
+    options = ["--preview-method", "taesd", "--cache-classic"]
     with headless.server(find_host(), *folders, *options, threads=1) as client:
         yield client
 
