@@ -6,10 +6,12 @@ from itertools import combinations
 from urllib.parse import quote
 
 import pytest
+from PIL import Image
 
 from harness.host import REPOSITORY
 
 FOLDER = REPOSITORY / "example_workflows"
+FIRST_PICTURE = REPOSITORY / "docs" / "first_workflow.png"
 WORKFLOWS = sorted(FOLDER.glob("*.json"))
 NAMES = [path.stem for path in WORKFLOWS]
 # As the tests' server has it: custom_nodes/<this>.
@@ -129,3 +131,19 @@ def test_the_template_browser_lists_them(page):
     for name in NAMES:
         page.get_by_role("heading", name=name, exact=True).wait_for()
     page.keyboard.press("Escape")
+
+
+def test_the_readmes_picture_is_the_first_workflow_to_drop_on_the_canvas(page):
+    carried = json.loads(Image.open(FIRST_PICTURE).text["workflow"])
+    first = json.loads(WORKFLOWS[0].read_text())
+    assert carried == first, "python -m docs.wiring first_workflow draws it anew"
+    page.evaluate(
+        """async bytes => {
+            const options = { type: "image/png" };
+            await app.handleFile(new File([new Uint8Array(bytes)], "first_workflow.png", options));
+        }""",
+        list(FIRST_PICTURE.read_bytes()),
+    )
+    page.wait_for_function("count => app.graph.nodes.length === count", arg=len(first["nodes"]))
+    kinds = page.evaluate("app.graph.nodes.map(node => node.type)")
+    assert sorted(kinds) == sorted(node["type"] for node in first["nodes"])
