@@ -65,6 +65,8 @@ def small(prompt):
                 node["inputs"][key] = value // SMALLER
             elif key == "steps":
                 node["inputs"][key] = STEPS
+            elif key == "start_at_step":
+                node["inputs"][key] = min(value, STEPS - 1)
     return prompt
 
 
