@@ -23,7 +23,7 @@ REQUIREMENTS = $(wildcard $(COMFYUI_PATH)/requirements.txt)
 # The threads of PyTorch and the lab's small models get in each other's way on few cores.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-# Two processes, each with a ComfyUI and a server of its own; the tests of a file stay together.
+# Two processes, each with a ComfyUI and a server of its own; the tests of a file stay together, the longest come first.
 TWO_AT_ONCE := --numprocesses 2 --dist loadfile
 
 # What has to hold on every machine, and the ways to start ComfyUI under which it is tried.
@@ -38,7 +38,7 @@ demo: setup
 
 test: setup
 	$(ONE_THREAD) $(PYTHON) -m pytest tests/unit
-	test ! -f "$(COMFYUI_PATH)/main.py" || $(ONE_THREAD) $(PYTHON) -m pytest $(TWO_AT_ONCE) tests/host
+	test ! -f "$(COMFYUI_PATH)/main.py" || $(ONE_THREAD) $(PYTHON) -m pytest $(TWO_AT_ONCE) tests/host/server tests/host
 
 identities: setup
 	for option in $(OPTIONS); do echo "ComfyUI $$option"; \

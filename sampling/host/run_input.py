@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.nested_tensor
+import comfy.sampler_helpers
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -71,7 +72,9 @@ def run_of_branch(
     else:
         seen = crossing.maps.clean_to_source(space.from_raw(space.picture(image)))
         image = source_space.latent(source_space.raw_picture(seen))
-    mask = None if mask is None else source_space.latent(space.picture(mask))
+    if mask is not None:
+        mask = source_space.latent(space.picture(mask))
+        mask = comfy.sampler_helpers.prepare_mask(mask, noise.shape, patcher.load_device)[:, :1]
     return RunInput(noise, image, sigmas, mask, run.seed)
 
 

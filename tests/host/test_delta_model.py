@@ -163,10 +163,12 @@ def test_options_of_a_delta_within_count(base, target):
     assert torch.equal(ksampler(found), ksampler(target))
 
 
-def test_over_another_latent_scale(base, target):
-    """The branch that carries a delta sees a picture to start from, a mask and another resolution."""
+@pytest.mark.parametrize("within", [lambda delta: delta, lambda delta: option("DeltaTrust", delta)])
+def test_at_another_resolution(base, target, within):
+    """The branch that carries a delta sees a picture to start from and a mask, in its own size."""
     image = image_latent(5, size=16, noise_mask=torch.eye(16)[None])
-    outer = option("DeltaResolution", pair(base, carrying(base, 5)), scale=0.5)
+    inner = delta_model(base, within(pair(base, with_lora(base, 5))))
+    outer = option("DeltaResolution", pair(base, inner), scale=0.5)
     expected = option("DeltaResolution", pair(model(1), with_lora(model(1), 5)), scale=0.5)
     found = ksampler(delta_model(target, outer), latent_image=image, denoise=0.6)
     assert relative_error(found, ksampler(delta_model(target, expected), latent_image=image, denoise=0.6)) < ROUNDING

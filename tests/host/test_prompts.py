@@ -107,11 +107,10 @@ def sizes_seen(base, delta, target, height, width=None):
 
 
 SIZES = {
-    "larger than it knows": ({}, 72, 64),  # SD1.x knows 512 pixels, 64 of its latents'
-    "as large": ({}, 64, 64),
-    "smaller": ({}, 48, 48),
-    "as the target": ({"pair_size": "as the target"}, 72, 72),
-    "as given": ({"pair_size": "as given", "pixels": 128}, 32, 16),
+    "larger than that": ({"pair_size": "as given", "pixels": 128}, 32, 16),
+    "as large": ({"pair_size": "as given", "pixels": 128}, 16, 16),
+    "smaller": ({"pair_size": "as given", "pixels": 128}, 12, 12),
+    "as the target": ({"pair_size": "as the target", "pixels": 128}, 32, 32),
 }
 
 
@@ -120,6 +119,11 @@ def test_the_pair_sees_a_picture_of_the_size_that_it_was_made_for(base, adapted,
     inputs, edge, expected = SIZES[size]
     delta, *_ = outputs(**roles(base, adapted, clips), cfg=1.0, **inputs)
     assert sizes_seen(base, delta, target, edge) == {(expected, expected)}
+
+
+def test_by_itself_it_is_that_of_the_sources_kind(base, adapted, clips):
+    (delta,), *_ = outputs(**roles(base, adapted, clips))
+    assert delta.view.edge == 512
 
 
 def test_a_size_counts_pixels_not_the_longer_side(base, adapted, clips, target):
