@@ -24,7 +24,7 @@ REQUIREMENTS = $(wildcard $(COMFYUI_PATH)/requirements.txt)
 ONE_THREAD := OMP_NUM_THREADS=1
 
 # Two processes, each with a ComfyUI and a server of its own; the tests of a file stay together, the longest come first.
-TWO_AT_ONCE := --numprocesses 2 --dist loadfile
+TWO_AT_ONCE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What has to hold on every machine, and the ways to start ComfyUI under which it is tried.
 IDENTITIES := $(addprefix tests/host/,$(addsuffix .py,test_samplers test_shared_weights test_partly_loaded \

@@ -21,7 +21,7 @@ from .large import CFG, conditioning
 
 TABLE = Path(__file__).parent / "full_size.md"
 CPU = torch.device("cpu")
-SIZE, STEPS, PAIR_SIZE = 128, 2, 512
+SIZE, STEPS, PAIR_SIZE = 128, 1, 512
 
 
 def on_cpu(name: str) -> ModelPatcher:
@@ -58,7 +58,7 @@ def lora_pair(base: ModelPatcher):
 def main() -> None:
     lines = [
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, {os.cpu_count()} CPU cores. Random weights "
-        f"in half precision; SDXL at {8 * SIZE}, guided, {STEPS} steps of a KSampler.",
+        f"in half precision; SDXL at {8 * SIZE}, guided, {STEPS} step of a KSampler.",
         "",
         "| model | seconds a step | relative | peak memory of the process, GB |",
         "|---|---|---|---|",
