@@ -172,7 +172,9 @@ def gpu_table() -> list[str]:
 def main() -> None:
     versions = f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}"
     how = f"{versions}. The weights are random: only costs count here, not pictures."
-    lines = [how, "", "## Operations, counted", "", *operations_table(), "", "## On a GPU", ""]
+    lines = [how, "", "## Operations, counted", "", *operations_table(), ""]
+    lines += ["## On a CPU", "", "SDXL and a pair of SD1.5 in full size, run once: [full_size.md](full_size.md).", ""]
+    lines += ["## On a GPU", ""]
     if torch.cuda.is_available():
         lines += [
             f"{torch.cuda.get_device_name()}, {platform.system()}, float16, batch 1, 1024 pixels.",
