@@ -60,6 +60,7 @@ def server(tmp_path_factory):
         try:
             library.add(root, folder, file)
         except LookupError:  # listed, and not run
+            (root / folder).mkdir(exist_ok=True)
             (root / folder / file).touch()
     folders = ["--extra-model-paths-config", str(library.describe(root)), "--input-directory", str(root / "input")]
     with headless.server(find_host(), *folders, threads=1) as client:
