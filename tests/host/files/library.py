@@ -107,6 +107,8 @@ def _named_by(node: dict) -> Iterator[tuple[str, str]]:
             continue
         if node["class_type"] == "CLIPVisionLoader":
             yield "clip_vision", value
+        elif key == "vae_name" and not Path(value).suffix:  # a tiny one, which the loader knows by its two files
+            yield from (("vae_approx", f"{value}_{half}.safetensors") for half in ("encoder", "decoder"))
         elif key in FOLDERS:
             yield FOLDERS[key], value
         for name in EMBEDDING.findall(value):
