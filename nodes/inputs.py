@@ -51,6 +51,11 @@ def strength_input(name: str, tooltip: str = STRENGTH_TOOLTIP) -> io.Input:
     return io.Float.Input(name, default=1.0, min=-10.0, max=10.0, step=0.05, tooltip=tooltip)
 
 
+def percent_input(name: str, default: float, tooltip: str) -> io.Input:
+    """Return a place in the run, as ComfyUI's ControlNet nodes count it: 0 is the start, 1 the end."""
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
+
+
 def delta_input(tooltip: str = "The delta to change, from a Delta Pair or another option.") -> io.Input:
     return DeltaType.Input("delta", tooltip=tooltip)
 

@@ -14,7 +14,7 @@ from ..sampling.limits import BANDS, Limits
 from ..sampling.reuse import Reuse
 from ..sampling.schedule import CURVES, Schedule
 from ..sampling.trust import Trust
-from .inputs import CATEGORY, DeltaType, delta_input, delta_output, strength_input
+from .inputs import CATEGORY, DeltaType, delta_input, delta_output, percent_input, strength_input
 
 OFF, KEPT = "off", "kept"
 
@@ -36,21 +36,15 @@ class DeltaSchedule(io.ComfyNode):
             search_aliases=["delta sampling", "delta strength", "delta window", "strength curve"],
             inputs=[
                 delta_input(),
-                io.Float.Input(
+                percent_input(
                     "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where in the run the delta begins: 0 is the start, at pure noise. As for a ControlNet.",
+                    0.0,
+                    "Where in the run the delta begins: 0 is the start, at pure noise. As for a ControlNet.",
                 ),
-                io.Float.Input(
+                percent_input(
                     "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where in the run the delta ends: 1 is the end. Shapes and colours are settled early.",
+                    1.0,
+                    "Where in the run the delta ends: 1 is the end. Shapes and colours are settled early.",
                 ),
                 io.Combo.Input(
                     "curve",

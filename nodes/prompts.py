@@ -19,6 +19,7 @@ from .inputs import (
     cfg_input,
     delta_input,
     delta_output,
+    percent_input,
     strength_input,
 )
 
@@ -166,12 +167,8 @@ class DeltaControlNet(io.ComfyNode):
                     step=0.01,
                     tooltip="The strength of the ControlNet itself.",
                 ),
-                io.Float.Input(
-                    "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip="When the ControlNet begins."
-                ),
-                io.Float.Input(
-                    "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip="When the ControlNet ends."
-                ),
+                percent_input("start_percent", 0.0, "When the ControlNet begins."),
+                percent_input("end_percent", 1.0, "When the ControlNet ends."),
                 io.Vae.Input("vae", optional=True, tooltip="The source model's VAE, for ControlNets that need it."),
             ],
             outputs=[delta_output("The delta with the ControlNet.")],
