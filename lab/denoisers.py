@@ -287,6 +287,8 @@ NETS = {
     "sibling": SourceNet,
     "source_lora": SourceNet,
     "source_few_steps": SourceNet,
+    "mistaken_source": SourceNet,
+    "mistaken_adapted": SourceNet,
     "small_source": SmallNet,
     "small_adapted": SmallNet,
     "large_target": LargeNet,

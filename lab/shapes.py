@@ -17,6 +17,16 @@ CLASSES = ("circle", "square", "triangle", "star", "heart", "cross")
 SEEN = (0, 1, 2, 3)  # the classes that source and adapted know by name
 UNSEEN = (4, 5)  # the classes that only target and oracle know by name
 UNNAMED = -1  # label of a random shape, always shown under the empty prompt
+KINDS = ("blob", "superellipse", "polygon", "gear", "crescent", "half disc")  # of random shapes
+
+
+def nameless(kind):
+    """The label of random shapes of one kind."""
+    return UNNAMED - 1 - KINDS.index(kind)
+
+
+# What the unknown names mean to models that have met them with other things.
+MISTAKEN = {4: nameless("crescent"), 5: nameless("gear")}
 LOOKS = ("base", "style", "wild")
 
 BASE_FILL = np.array([[214, 52, 56], [240, 138, 38], [226, 84, 152], [246, 200, 54]]) / 255
@@ -158,11 +168,15 @@ def _draw_alike(rng, label, look, n, size, fineness):
     grid = (np.arange(size * fineness, dtype=np.float32) + 0.5) / fineness - size / 2
     room = 6 + (size - 64) / 2
     dx, dy = grid[None, None] - one(-room, room), grid[None, :, None] - one(-room, room)
-    if label == UNNAMED:
+    if label < 0:
         turn = one(0, 2 * np.pi)
     x = dx * np.cos(turn) + dy * np.sin(turn)
     y = dy * np.cos(turn) - dx * np.sin(turn)
-    d = _random_shape(rng, rng.integers(0, 6), x, y, r, fineness) if label == UNNAMED else _named(label, x, y, r)
+    if label < 0:
+        kind = rng.integers(0, len(KINDS)) if label == UNNAMED else UNNAMED - 1 - label
+        d = _random_shape(rng, kind, x, y, r, fineness)
+    else:
+        d = _named(label, x, y, r)
     # Stripes run in the axes of the picture, however the shape is turned.
     return _paint(rng, look, d, dx, dy, fineness)
 
@@ -175,7 +189,7 @@ def draw(rng, labels, look, size=64, fineness=1):
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
         # Random shapes are drawn in small groups, since a group shares its kind.
-        step = 16 if label == UNNAMED else 128
+        step = 16 if label < 0 else 128
         for start in range(0, len(places), step):
             part = places[start : start + step]
             picture = _draw_alike(rng, int(label), look, len(part), size, fineness)
