@@ -3,8 +3,8 @@
     D(x) = D_target(x) + sum over the deltas of strength * (D_adapted(x') - D_source(x'))
 
 D is a denoised prediction after guidance and x' the target's noisy latent x as a pair sees it. Each difference
-comes back to the target's latents, and is then changed in this order: detail (of a pair at a lower
-resolution), trust, reuse, limits, masks, strength. Deltas that were put on the target one after the other are layers.
+is trusted as far as the source knows what is drawn, comes back to the target's latents, and is then changed in this order: detail
+(of a pair at a lower resolution), reuse, limits, masks, strength. Deltas that were put on the target one after the other are layers.
 
 CFG++ samplers step along the unconditional part of the prediction: where it is given, the same formula holds for it.
 """
@@ -19,9 +19,9 @@ from torch import Tensor
 from .crossing import Crossing, Seen
 from .delta import Combine
 from .in_run import DeltaInRun
-from .noise_levels import signal_of
+from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
-from .trust import trusted
+from .trust import Doubt, doubt, without_doubt
 
 # A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
 Parts = tuple[Tensor, ...]
@@ -35,13 +35,15 @@ TARGET = "target"
 class Term:
     """What a delta came to in one call: as it was `found`, and what was `added`, both in the target's latents.
 
-    `own` is what adapted predicts beyond source in their latents, None where they were not evaluated.
+    `own` is what adapted predicts beyond source in their latents, None where they were not evaluated, and `doubt` how
+    far that was trusted, None where all of it is.
     """
 
     delta: DeltaInRun
     found: Parts
     added: Parts
     own: Tensor | None
+    doubt: Doubt | None
 
     @property
     def evaluated(self) -> bool:
@@ -73,13 +75,14 @@ def call(
     shared = _Shared(x, sigma, target, evaluate)
     terms: list[Term] = []
     for delta, strength in acting:
-        found = delta.kept(level, target[0], partial(_difference, delta, shared))
+        together = sum(other for each, other in acting if each.pair == delta.pair)
+        found = delta.kept(level, target[0], partial(_difference, delta, together < 0, shared))
         if delta.delta.adapted is None:
             # In place of an adapted prediction stands the target's, with what was put on it before.
             before = _mixed(target, terms, combine[: delta.layer])
             found = tuple(f + (b - t) for f, b, t in zip(found, before, target, strict=True))
         added = tuple(strength * delta.shaped(f, t) for f, t in zip(found, target, strict=False))
-        terms.append(Term(delta, found, added, shared.own.get(delta)))
+        terms.append(Term(delta, found, added, shared.own.get(delta), shared.doubts.get(delta)))
     return _mixed(target, terms, combine), target, terms
 
 
@@ -102,49 +105,74 @@ class _Shared:
     views: dict[Crossing, Seen] = field(default_factory=dict)
     predicted: dict[Any, Parts] = field(default_factory=dict)
     own: dict[DeltaInRun, Tensor] = field(default_factory=dict)
+    doubts: dict[DeltaInRun, Doubt] = field(default_factory=dict)
 
 
-def _difference(delta: DeltaInRun, shared: _Shared) -> Parts:
-    """Return what adapted predicts beyond source, in the target's latents, as far as it is trusted."""
-    crossing, trust = delta.crossing, delta.delta.trust
+def _difference(delta: DeltaInRun, taken_off: bool, shared: _Shared) -> Parts:
+    """Return what adapted predicts beyond source, in the target's latents, as far as it is trusted.
+
+    A delta that is `taken_off` has a strength below 0: the target draws as the adapted model does, and is to draw as
+    the source.
+    """
+    crossing = delta.crossing
     if crossing not in shared.views:
         shared.views[crossing] = Seen(crossing, shared.x, shared.sigma, shared.target)
     seen = shared.views[crossing]
-    adapted, source = _pair(delta, seen, shared)
+    adapted, source = _pair(delta, taken_off, seen, shared)
+    if delta.delta.trust is not None:
+        adapted, source = _trusted(delta, taken_off, seen, adapted, source, shared)
     shared.own[delta] = adapted[0] - source[0]
-    found = []
     coarse = None if crossing.maps is None else crossing.maps.coarse
+    found = []
     for part, (a, s, t) in enumerate(zip(adapted, source, shared.target, strict=False)):
         difference = crossing.delta(a, s)
-        if coarse is not None or trust is not None:
-            disagreement = crossing.delta(seen.own(part), s)
-            if coarse is not None:
-                difference = with_detail(difference, disagreement, t, coarse)
-            if trust is not None:
-                difference = trusted(difference, disagreement, t, trust)
+        if coarse is not None:
+            difference = with_detail(difference, crossing.delta(seen.own(part), s), t, coarse)
         found.append(difference)
     return tuple(found)
 
 
-def _pair(delta: DeltaInRun, seen: Seen, shared: _Shared) -> tuple[Parts, Parts]:
-    """Return the predictions of adapted and source, each branch evaluated once a call, both at once if need be."""
-    source, adapted = delta.source, delta.adapted
-    source_levels, adapted_levels = delta.crossing.branches
-    asked = {source: seen.by(source_levels)}
-    if adapted is None:
-        found = tuple(map(seen.own, range(len(shared.target))))
-    elif delta.last is not None:
-        (found,) = shared.evaluate([(adapted, *_with_all(delta.last, delta.crossing, seen, shared))])
-    else:
-        asked[adapted], found = seen.by(adapted_levels), None
+def _pair(delta: DeltaInRun, taken_off: bool, seen: Seen, shared: _Shared) -> tuple[Parts, Parts]:
+    """Return the predictions of adapted and source, each branch evaluated once a state, all at once if need be."""
+    asked = dict(zip((delta.source, delta.adapted), map(seen.by, delta.crossing.branches), strict=True))
+    if delta.adapted is None:
+        shared.predicted[None] = tuple(map(seen.own, range(len(shared.target))))
+    apart = []
+    if delta.last is not None:
+        other, added, levels = (
+            (delta.source, -delta.last, delta.crossing.branches[0])
+            if taken_off
+            else (delta.adapted, delta.last, delta.crossing.branches[1])
+        )
+        del asked[other]
+        apart = [(other, *_with_all(added, delta.crossing, levels, seen, shared))]
     missing = [(who, *state) for who, state in asked.items() if who not in shared.predicted]
-    shared.predicted.update(zip((who for who, *_ in missing), shared.evaluate(missing) if missing else (), strict=True))
-    return found or shared.predicted[adapted], shared.predicted[source]
+    found = shared.evaluate([*missing, *apart]) if missing or apart else ()
+    predicted = dict(zip((who for who, *_ in [*missing, *apart]), found, strict=True))
+    shared.predicted.update((who, predicted[who]) for who, *_ in missing)
+    predicted = shared.predicted | predicted
+    return predicted[delta.adapted], predicted[delta.source]
 
 
-def _with_all(before: Tensor, crossing: Crossing, seen: Seen, shared: _Shared) -> tuple[Tensor, Tensor]:
-    """Return the latent and sigma of an adapted model in a state of its own kind: with all that the delta found."""
-    levels = crossing.branches[1]
+def _trusted(
+    delta: DeltaInRun, taken_off: bool, seen: Seen, adapted: Parts, source: Parts, shared: _Shared
+) -> tuple[Parts, Parts]:
+    """Return the predictions of adapted and source, with what is doubtful of them drawn as the target draws it."""
+    known, other = (adapted, source) if taken_off else (source, adapted)
+    levels = delta.crossing.branches[0]
+    ratio = noise_to_signal(seen.by(levels)[1], levels)
+    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, delta.delta.trust, delta.doubt)
+    shared.doubts[delta] = found
+    if found.share.any():
+        drawn = [without_doubt(seen.own(p), k, o, found.share) for p, (k, o) in enumerate(zip(known, other, strict=False))]
+        known, other = zip(*drawn, strict=True)
+    return (known, other) if taken_off else (other, known)
+
+
+def _with_all(
+    before: Tensor, crossing: Crossing, levels: NoiseLevels, seen: Seen, shared: _Shared
+) -> tuple[Tensor, Tensor]:
+    """Return latent and sigma of the other branch in a state of its own kind: with all that the delta found before."""
     if crossing.loses:
         # It is put where it was found: on the way to the target and back its detail would be lost at each call.
         latent, sigma = seen.by(levels)

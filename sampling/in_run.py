@@ -16,6 +16,7 @@ from .noise_levels import noise_to_signal, signal_of
 from .reuse import Held
 from .schedule import Progress
 from .trace import Trace
+from .trust import Doubt
 
 if TYPE_CHECKING:
     from .call import Parts, Term
@@ -47,18 +48,15 @@ class DeltaInRun:
         # Where the branches see states of their own kind, of the last call: the delta as found, and as it was added.
         self.last: Tensor | None = None
         self._last_added: Tensor | None = None
+        self.doubt: Doubt | None = None
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
 
     @property
-    def apart(self) -> bool:
-        """Whether target and source see the state without the delta, the adapted model with all of it.
-
-        So it is with trust, and over a way that loses something: there the source would misread, in its own way,
-        what the delta has added, and the target in another.
-        """
-        return self.delta.adapted is not None and (self.delta.trust is not None or self.crossing.loses)
+    def pair(self) -> tuple:
+        """What makes two deltas one but for their strengths and limits."""
+        return self.source, self.adapted, self.crossing
 
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""
@@ -70,7 +68,7 @@ class DeltaInRun:
         return strength
 
     def without_own(self, x: Tensor, sigma: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the target's noisy latent x [B, C, ...] without what the delta added before, if it is `apart`.
+        """Return the target's noisy latent x [B, C, ...] without what the delta added before, as far as it was `apart`.
 
         Target and source see this one: what they would find without the adapter. Where an inpainting
         `mask` keeps the picture, nothing was added.
@@ -97,7 +95,24 @@ class DeltaInRun:
 
     def note(self, term: Term, sigma: Tensor, prediction: Tensor) -> None:
         """Remember a call: what it found and added beside the target's `prediction`."""
-        if self.apart:
+        self.doubt = term.doubt or self.doubt
+        apart = self._apart()
+        if apart is None:
+            self.last = self._last_added = None
+        else:
+            share = apart.to(prediction).reshape(-1, *[1] * (prediction.ndim - 1))
             kept = term.own if self.crossing.loses else term.found[0]
-            self.last, self._last_added = self.last if kept is None else kept, term.added[0]
+            self.last = self.last if kept is None else share * kept
+            self._last_added = share * term.added[0]
         self.trace.record(sigma, term.added[0], prediction, term.evaluated)
+
+    def _apart(self) -> Tensor | None:
+        """Return how far [B] or [1] each branch is to see a state of its own kind in the next call, None for not at all.
+
+        Target and source then see the state without the delta, the adapted model with all of it. So it is over a
+        way that loses something, where the source would misread in its own way what the delta has added, and the target
+        in another; and where the delta is one of colours, which the source has never seen at that noise.
+        """
+        if self.delta.adapted is not None and self.crossing.loses:
+            return torch.ones(1)
+        return self.doubt.colours if self.doubt is not None and self.doubt.colours.any() else None

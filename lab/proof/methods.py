@@ -17,6 +17,7 @@ SAMPLES = 24
 FIRST = "eps -> v"
 SMALL = "eps, small -> v, large"
 SIBLING = "eps -> eps, one architecture"
+MISTAKEN = "eps -> v, names mistaken"
 APART = "64 pixels, eps -> 128 pixels, v, another autoencoder"
 PLAIN, TRUST, SAME_DETAIL = "delta", "delta, trust", "delta, same detail"
 
@@ -25,6 +26,7 @@ ROLES = CROSSINGS | {
     SMALL: Roles("small_source", "small_adapted", "target", "oracle"),
     # No sibling was fine-tuned on the style; the adapted model is of the same architecture.
     SIBLING: Roles("source", "adapted", "sibling", "adapted", (shapes.SEEN,)),
+    MISTAKEN: Roles("mistaken_source", "mistaken_adapted", "target", "oracle"),
     APART: Roles("source", "adapted", "large_target", "large_oracle"),
 }
 

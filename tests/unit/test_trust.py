@@ -1,91 +1,131 @@
-"""How far a delta is trusted, without a host."""
+"""How far a delta is trusted, and what colours are carried in its place, without a host."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.nn import functional
 
-from sampling.colour_map import colour_map
-from sampling.resize import with_detail
-from sampling.trust import Trust, trusted
+from sampling.recolour import recoloured, unexplained
+from sampling.trust import Doubt, Trust, doubt, without_doubt
 
 
 def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-DELTA, SEEN, PREDICTION = (random(2, 4, 8, 8, seed=k) for k in range(3))
+def turned(latent, seed=7, shift=0.7):
+    """A change of colours: an affine map of the channels."""
+    return torch.einsum("ij,bj...->bi...", random(4, 4, seed=seed), latent) + shift
 
 
-def test_where_source_and_target_agree_the_delta_stays_as_it_is():
-    assert torch.equal(trusted(DELTA, torch.zeros_like(DELTA), PREDICTION, Trust(0.15)), DELTA)
+OWN, KNOWN, OTHER = (random(2, 4, 16, 16, seed=k) for k in range(3))
+RATIO = torch.full((2,), 10.0)
 
 
-@pytest.mark.parametrize("disagreement", [torch.zeros_like(SEEN), SEEN])
-def test_no_delta_stays_none(disagreement):
-    nothing = torch.zeros_like(DELTA)
-    assert torch.equal(trusted(nothing, disagreement, PREDICTION, Trust(0.15)), nothing)
+def doubted(own, source, adapted, ratio=RATIO, limit=0.15, before=None, known=None):
+    return doubt(own, source if known is None else known, source, adapted, ratio, Trust(limit), before)
 
 
-@given(st.floats(0.05, 2))
-def test_half_is_trusted_where_the_disagreement_is_at_its_limit(limit):
-    disagreement = SEEN / SEEN.flatten(1).norm(dim=1)[:, None, None, None]
-    disagreement = limit * disagreement * DELTA.flatten(1).norm(dim=1)[:, None, None, None]
-    half = (DELTA + colour_map(PREDICTION - disagreement, DELTA, PREDICTION)) / 2
-    torch.testing.assert_close(trusted(DELTA, disagreement, PREDICTION, Trust(limit)), half)
+def test_a_change_of_colours_of_another_shape_is_doubted():
+    found = doubted(OWN, KNOWN, turned(KNOWN))
+    assert (found.colours == 1).all() and (found.share == 1).all()
+
+
+def test_where_source_and_target_see_one_shape_nothing_is_doubted():
+    for own in (KNOWN, turned(KNOWN, seed=8)):  # whatever the colours in which they see it
+        found = doubted(own, KNOWN, turned(KNOWN))
+        assert (found.colours == 1).all() and (found.share == 0).all()
+
+
+def test_a_delta_that_is_a_shape_is_not_doubted():
+    found = doubted(OWN, KNOWN, OTHER)
+    assert (found.colours == 0).all() and (found.share == 0).all()
+
+
+@pytest.mark.parametrize("own", [OWN, KNOWN])
+def test_no_delta_is_not_doubted(own):
+    assert (doubted(own, KNOWN, KNOWN).share == 0).all()
+
+
+def test_what_was_guessed_alike_at_first_is_trusted_longer():
+    """The same unlikeness: of a name that was known so far, and of one that was not."""
+    known = doubted(KNOWN + 0.01 * OWN, KNOWN, turned(KNOWN))
+    unknown = doubted(OWN, KNOWN, turned(KNOWN))
+    now = KNOWN + 0.3 * OWN
+    before = [doubted(now, KNOWN, turned(KNOWN), torch.full((2,), 0.3), before=seen).share for seen in (known, unknown)]
+    assert (before[0] < before[1]).all()
+
+
+def test_of_a_picture_with_next_to_no_noise_nothing_was_guessed():
+    found = doubted(OWN, KNOWN, turned(KNOWN), torch.full((2,), 1e-9))
+    assert torch.isfinite(found.share).all()
+    whole = doubted(OWN, KNOWN, turned(KNOWN), torch.full((2,), torch.inf))
+    torch.testing.assert_close(whole.hidden, torch.ones(2, dtype=torch.float64))
+
+
+@given(st.floats(0.02, 0.5), st.floats(0.02, 0.5))
+def test_a_higher_limit_trusts_more(a, b):
+    low, high = (doubted(KNOWN + 0.3 * OWN, KNOWN, turned(KNOWN), limit=limit).share for limit in sorted((a, b)))
+    assert (low >= high).all()
 
 
 def test_samples_of_a_batch_are_trusted_one_by_one():
-    disagreement = torch.stack([torch.zeros_like(SEEN[0]), 100 * SEEN[1]])
-    found = trusted(DELTA, disagreement, PREDICTION, Trust(0.15))
-    assert torch.equal(found[0], DELTA[0])
-    torch.testing.assert_close(found[1:], trusted(DELTA[1:], disagreement[1:], PREDICTION[1:], Trust(0.15)))
-    assert not torch.allclose(found[1], DELTA[1], atol=0.1)
+    own = torch.stack([KNOWN[0], OWN[1]])
+    assert doubted(own, KNOWN, turned(KNOWN)).share.tolist() == [0, 1]
+    one = doubted(own[1:], KNOWN[1:], turned(KNOWN)[1:], RATIO[1:])
+    assert one.share.tolist() == [1]
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (3, 6, 6)])
-def test_a_change_of_colours_is_found_and_follows_the_targets_shapes(shape):
-    """The delta inverts the colours of what the source sees; the target sees something else."""
-    seen, prediction = random(1, 4, *shape, seed=5), random(1, 4, *shape, seed=6)
-    turn = random(4, 4, seed=7)
-
-    def change(latent):
-        return torch.einsum("ij,bj...->bi...", turn, latent) + 0.7
-
-    found = colour_map(seen, change(seen), prediction)
-    assert (found - change(prediction)).abs().max() < 0.05 * change(prediction).abs().max()
+def test_what_is_doubtful_has_the_targets_shape_and_the_adapted_models_colours():
+    share = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    known, other = without_doubt(OWN, KNOWN, turned(KNOWN), share)
+    assert torch.equal(known[0], KNOWN[0]) and torch.equal(other[0], turned(KNOWN)[0])
+    torch.testing.assert_close(known[1], OWN[1])
+    assert (other[1] - turned(OWN)[1]).abs().max() < 0.02 * turned(OWN)[1].abs().max()
 
 
-def test_a_rotation_of_the_channels_makes_no_difference():
-    turn = torch.linalg.qr(random(4, 4, seed=8)).Q
-
-    def rotated(latent):
-        return torch.einsum("ij,bj...->bi...", turn, latent)
-
-    expected = rotated(colour_map(SEEN, DELTA, PREDICTION))
-    torch.testing.assert_close(colour_map(*map(rotated, (SEEN, DELTA, PREDICTION))), expected)
+@pytest.mark.parametrize("shape", [(16, 16), (3, 8, 8)])
+def test_a_change_of_colours_is_found_and_follows_other_shapes(shape):
+    seen, latent = random(1, 4, *shape, seed=5), random(1, 4, *shape, seed=6)
+    found = recoloured(latent, seen, turned(seen))
+    assert (found - turned(latent)).abs().max() < 0.05 * turned(latent).abs().max()
+    assert found.shape == latent.shape
 
 
-def coarse(latent):
-    return functional.interpolate(functional.avg_pool2d(latent, 2), scale_factor=2)
+def test_where_shapes_differ_contrast_is_kept():
+    """Least squares would leave a part of it; the recoloured picture has the covariance of what it follows."""
+    second = turned(0.8 * KNOWN + 0.6 * OTHER)
+    found = recoloured(KNOWN, KNOWN, second)
+    flat, wanted = found.flatten(2), second.flatten(2)
+    for one, other in zip(flat, wanted, strict=True):
+        assert (torch.cov(one) - torch.cov(other)).norm() < 0.02 * torch.cov(other).norm()
+    torch.testing.assert_close(flat.mean(2), wanted.mean(2), rtol=1e-3, atol=1e-3)
 
 
-def test_a_coarse_change_of_colours_reaches_the_targets_detail():
-    """The source sees the target's picture coarsely, and the delta turns its colours."""
-    turn = random(4, 4, seed=7)
-    prediction = random(1, 4, 16, 16, seed=6)
+def test_what_an_affine_map_explains():
+    torch.testing.assert_close(unexplained(KNOWN, turned(KNOWN)), torch.zeros(2, dtype=torch.float64), atol=5e-3, rtol=0)
+    assert (unexplained(KNOWN, OWN) > 0.9).all()
+    half = turned(KNOWN, shift=0)
+    half = half + OWN * (half.std((1, 2, 3), keepdim=True) / OWN.std((1, 2, 3), keepdim=True))
+    assert ((unexplained(KNOWN, half) - 0.5).abs() < 0.1).all()
+    # Few pixels explain no less than many do.
+    few = [unexplained(KNOWN[..., :4, :size], OWN[..., :4, :size]).mean() for size in (3, 16)]
+    assert abs(few[0] - few[1]) < 0.15
+    assert (unexplained(KNOWN[..., :2, :2], turned(KNOWN)[..., :2, :2]) == 1).all()
 
-    def change(latent):
-        return torch.einsum("ij,bj...->bi...", turn, latent) + 0.7
 
-    delta, disagreement = change(coarse(prediction)), prediction - coarse(prediction)
-    found = with_detail(delta, disagreement, prediction, coarse)
-    assert (found - change(prediction)).norm() < 0.1 * (delta - change(prediction)).norm()
+def test_nothing_is_no_change_of_colours():
+    nothing = torch.zeros_like(KNOWN)
+    assert (unexplained(KNOWN, nothing, with_mean=True) == 1).all()
+    assert (unexplained(KNOWN, nothing) == 0).all()
+    # One colour everywhere is all that a map's constant gives.
+    assert (unexplained(KNOWN, nothing + 1, with_mean=True) < 1e-6).all()
 
 
-def test_a_delta_that_is_the_same_everywhere_has_no_detail():
-    delta = torch.ones(1, 4, 16, 16)
-    prediction = random(1, 4, 16, 16, seed=6)
-    torch.testing.assert_close(with_detail(delta, SEEN[:1].repeat(1, 1, 2, 2), prediction, coarse), delta)
-    assert torch.equal(with_detail(0 * delta, prediction, prediction, coarse), 0 * delta)
+def test_what_is_not_finite_stops_nothing_here():
+    bad = KNOWN.clone()
+    bad[0, 0, 0, 0] = torch.nan
+    found = doubted(OWN, KNOWN, bad)
+    assert isinstance(found, Doubt)
+    known, other = without_doubt(OWN, KNOWN, bad, torch.ones(2))
+    assert torch.isfinite(known).all() and not torch.isfinite(other[0]).all()
