@@ -227,8 +227,8 @@ class DeltaTrust(io.ComfyNode):
             node_id="DeltaTrust",
             display_name="Delta Trust",
             category=CATEGORY,
-            description="For prompts that the old model does not understand: where source and target disagree, carries "
-            "the adapter's colours onto the target's own shapes in place of the source's shapes.",
+            description="Every delta keeps the target's shapes where its style is put on things that the old model does "
+            "not know. Here this is made stricter or laxer, or turned off.",
             search_aliases=["delta sampling", "unknown names", "keep composition", "keep the target's shapes"],
             inputs=[
                 delta_input(),
@@ -238,17 +238,22 @@ class DeltaTrust(io.ComfyNode):
                     min=0.01,
                     max=10.0,
                     step=0.01,
-                    tooltip="How far target and source may differ, relative to the delta, until it is half trusted. "
-                    "Lower keeps more of the target's shapes, higher more of the adapter's.",
+                    tooltip="The share of the picture that source and target may guess otherwise while it is hidden by "
+                    "noise. Lower keeps more of the target's shapes, higher more of the adapter's.",
+                ),
+                io.Boolean.Input(
+                    "enabled",
+                    default=True,
+                    tooltip="Off: the delta is taken as it is, as in the paper.",
                 ),
             ],
             outputs=[delta_output()],
         )
 
     @classmethod
-    def execute(cls, delta: Deltas, limit: float) -> io.NodeOutput:
-        # Autoguidance is the difference of target and source itself: there is nothing to compare it with.
-        return io.NodeOutput(delta.each(lambda d: d if d.adapted is None else replace(d, trust=Trust(limit))))
+    def execute(cls, delta: Deltas, limit: float, enabled: bool = True) -> io.NodeOutput:
+        trust = Trust(limit) if enabled else None
+        return io.NodeOutput(delta.each(lambda d: d if d.trust == trust else replace(d, trust=trust)))
 
 
 class DeltaCombine(io.ComfyNode):

@@ -21,7 +21,7 @@ from .delta import Combine
 from .in_run import DeltaInRun
 from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
-from .trust import Doubt, doubt, without_doubt
+from .trust import ROUGH, Doubt, Trust, doubt, without_doubt
 
 # A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
 Parts = tuple[Tensor, ...]
@@ -119,8 +119,8 @@ def _difference(delta: DeltaInRun, taken_off: bool, shared: _Shared) -> Parts:
         shared.views[crossing] = Seen(crossing, shared.x, shared.sigma, shared.target)
     seen = shared.views[crossing]
     adapted, source = _pair(delta, taken_off, seen, shared)
-    if delta.delta.trust is not None:
-        adapted, source = _trusted(delta, taken_off, seen, adapted, source, shared)
+    if delta.adapted is not None and (trust := delta.delta.trust) is not None:
+        adapted, source = _trusted(delta, trust, taken_off, seen, adapted, source, shared)
     shared.own[delta] = adapted[0] - source[0]
     coarse = None if crossing.maps is None else crossing.maps.coarse
     found = []
@@ -155,13 +155,14 @@ def _pair(delta: DeltaInRun, taken_off: bool, seen: Seen, shared: _Shared) -> tu
 
 
 def _trusted(
-    delta: DeltaInRun, taken_off: bool, seen: Seen, adapted: Parts, source: Parts, shared: _Shared
+    delta: DeltaInRun, trust: Trust, taken_off: bool, seen: Seen, adapted: Parts, source: Parts, shared: _Shared
 ) -> tuple[Parts, Parts]:
     """Return the predictions of adapted and source, with what is doubtful of them drawn as the target draws it."""
     known, other = (adapted, source) if taken_off else (source, adapted)
     levels = delta.crossing.branches[0]
     ratio = noise_to_signal(seen.by(levels)[1], levels)
-    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, delta.delta.trust, delta.doubt)
+    limit = trust.limit * (ROUGH if delta.crossing.rough else 1)
+    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, limit, delta.doubt)
     shared.doubts[delta] = found
     if found.share.any():
         drawn = [without_doubt(seen.own(p), k, o, found.share) for p, (k, o) in enumerate(zip(known, other, strict=False))]

@@ -96,7 +96,7 @@ class Delta:
 
     Without `adapted` the target's own prediction takes its place. The factors of `schedules` and `masks`
     multiply; `limits` apply one after the other. `reuse` says when the delta is evaluated, None for always.
-    `trust` says what is done about things that the source does not know, None for nothing.
+    `trust` says what is done about things that the source does not know, None for nothing, as in the paper.
     """
 
     source: Branch
@@ -107,7 +107,7 @@ class Delta:
     masks: tuple[Tensor, ...] = ()
     limits: tuple[Limits, ...] = ()
     reuse: Reuse | None = None
-    trust: Trust | None = None
+    trust: Trust | None = Trust()
 
     def __post_init__(self):
         require_number("strength of a delta", self.strength)

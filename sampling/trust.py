@@ -7,7 +7,7 @@ the same whatever colours two bases prefer:
 
 colours    How much of the delta is a map of the source's colours? Of a style nearly all (0.65 to 0.95 on the lab); of a
            control, another prompt or a few-step LoRA little (0.1 to 0.4): there a shape is what is wanted.
-unknown    How much of what noise hides have the two guessed otherwise, over the run so far? Does the source know the name?
+unknown    How much of what noise hid have the two guessed otherwise, so far in the run? Does the source know the name?
 unlike     How much of the target's picture is not in the source's now? In the end nothing is left to guess: both see one
            shape, and the delta brings its lines and textures.
 """
@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .recolour import recoloured, unexplained
 
 COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
-UNLIKE = 0.01, 0.03  # from where to where two pictures count as different
+UNLIKE = 0.005, 0.015  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
+ROUGH = 1.75  # times the limit, where the source sees the target's picture only roughly
+LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge: as shapes, without texture
 
 
 @dataclass(frozen=True)
@@ -36,32 +39,38 @@ class Trust:
 class Doubt:
     """What was found of each picture [B], on the CPU: how far its delta is one of colours, and the doubtful share of it.
 
-    `hidden` and `missed` add up over a run: the shares of a picture that noise hid, and those that were guessed otherwise.
+    `missed` over `hidden` is the slope of a line through the calls of a run: what was guessed otherwise over what noise
+    hid, both as shares of a picture. `unknown` is the steepest it has been.
     """
 
     colours: Tensor
     share: Tensor
     hidden: Tensor
     missed: Tensor
+    unknown: Tensor
 
 
 def doubt(
-    own: Tensor, known: Tensor, source: Tensor, adapted: Tensor, ratio: Tensor, trust: Trust, before: Doubt | None
+    own: Tensor, known: Tensor, source: Tensor, adapted: Tensor, ratio: Tensor, limit: float, before: Doubt | None
 ) -> Doubt:
     """Return how doubtful the delta of `adapted` and `source` [B, C, ...] is; everything in the source's latents.
 
     `own` is the target's prediction there, `known` that of the branch which draws in the target's look: the source, or
-    the adapted model for a negative delta. `ratio` [B] is noise to signal, `before` what the last call found.
+    the adapted model for a negative delta. `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the
+    last call found.
     Where `own` is `known`, or where there is no delta, nothing is doubtful.
     """
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
-    unlike = unexplained(known, own)
-    missed = unlike
+    unlike = unexplained(_layout(known), _layout(own))
+    missed, squared = hidden * unlike, hidden.square()
     if before is not None:
-        hidden, missed = hidden + before.hidden, missed + before.missed
+        missed, squared = missed + before.missed, squared + before.hidden
+    unknown = missed / squared.clamp(min=1e-12)
+    if before is not None:
+        unknown = torch.maximum(unknown, before.unknown)
     colours = _rise(1 - unexplained(source, adapted - source, with_mean=True), *COLOURS)
-    unknown = _rise(missed / hidden.clamp(min=1e-12), trust.limit / 2, trust.limit)
-    return Doubt(colours, colours * unknown * _rise(unlike, *UNLIKE), hidden, missed)
+    share = colours * _rise(unknown, 2 / 3 * limit, 6 / 5 * limit) * _rise(unlike, *UNLIKE)
+    return Doubt(colours, share, squared, missed, unknown)
 
 
 def without_doubt(own: Tensor, known: Tensor, other: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,6 +80,15 @@ def without_doubt(own: Tensor, known: Tensor, other: Tensor, share: Tensor) -> t
     """
     share = share.to(own).reshape(-1, *[1] * (own.ndim - 1))
     return torch.lerp(known, own, share), torch.lerp(other, recoloured(own, known, other), share)
+
+
+def _layout(latent: Tensor) -> Tensor:
+    """Return a latent [B, C, ..., H, W] in coarse pixels."""
+    pixels = min(latent.shape[-2:]) // LAYOUT
+    if pixels < 2 or latent.ndim < 4:
+        return latent
+    flat = latent.flatten(1, -3)
+    return functional.avg_pool2d(flat, pixels).unflatten(1, latent.shape[1:-2])
 
 
 def _rise(value: Tensor, start: float, end: float) -> Tensor:

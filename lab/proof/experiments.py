@@ -15,6 +15,7 @@ from lab.family import STEPS
 
 from .methods import (
     APART,
+    AS_IN_THE_PAPER,
     FIRST,
     PLAIN,
     ROLES,
@@ -75,8 +76,8 @@ def apart(runs: Runs) -> list[dict]:
         for name, bridge in bridges_apart(runs, roles.source, roles.target).items():
             delta = chained(half, bridge)(runs.pair(roles.source, roles.adapted, labels))
             yield name, runs.sample(roles.target, labels, seed, delta)
-            trusted = option("DeltaTrust")(delta)
-            yield f"{name}, trust", runs.sample(roles.target, labels, seed, trusted)
+            whole = option("DeltaTrust", enabled=False)(delta)
+            yield f"{name}, {AS_IN_THE_PAPER}", runs.sample(roles.target, labels, seed, whole)
         yield "adapted alone, enlarged", enlarged(runs, roles, runs.sample(roles.adapted, labels, seed))
         for denoise in (0.3, 0.5):
             yield f"img2img {denoise}, equal calls", refined(runs, roles, labels, seed, STEPS * 3 // 2, denoise)

@@ -7,7 +7,7 @@ import numpy as np
 
 from lab import shapes
 
-from .methods import FIRST, PLAIN, SAMPLES, SEEDS, Roles, delta_methods
+from .methods import AS_IN_THE_PAPER, FIRST, PLAIN, SAMPLES, SEEDS, Roles, delta_methods
 from .records import Methods, records
 from .runs import SAMPLERS, Runs, option
 
@@ -24,6 +24,7 @@ def sweep(runs: Runs) -> list[dict]:
     changes |= {f"norm limit {n}": option("DeltaLimits", norm_limit=n) for n in (0.5, 1.0, 1.5)}
     changes |= {f"{b} band": option("DeltaLimits", band=b) for b in ("low", "high")}
     changes |= {f"trust {t}": option("DeltaTrust", limit=t) for t in (0.05, 0.1, 0.15, 0.2, 0.3, 1.0)}
+    changes |= {AS_IN_THE_PAPER: option("DeltaTrust", enabled=False)}
     changes |= {f"reuse every {k}": option("DeltaReuse", every=k) for k in (2, 4, 6)}
     changes |= {f"reuse every {k}, extrapolated": option("DeltaReuse", every=k, extrapolate=True) for k in (2, 4, 6)}
     changes |= {"fast": option("DeltaFast"), "fast, guidance kept": option("DeltaFast", pair_guidance="kept")}

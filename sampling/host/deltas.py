@@ -66,7 +66,8 @@ def open_deltas(
     model_sampling: Any = target.get_model_object("model_sampling")
     return [
         DeltaInRun(
-            delta,
+            # Latents that pack several kinds of data have no colours to compare.
+            replace(delta, trust=None) if run.noise.is_nested else delta,
             crossing,
             predictors[source],
             predictors[adapted],
@@ -105,11 +106,10 @@ def _alike(a: Any, b: Any) -> bool:
 
 def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> list[Tensor]:
     """Return the delta's masks in the size of the run's latent, [B, 1, ...], as the host resizes noise masks."""
-    if run.noise.is_nested and (delta.masks or delta.trust is not None):
-        name = "Delta Mask" if delta.masks else "Delta Trust"
+    if run.noise.is_nested and delta.masks:
         raise DeltaError(
-            f"The target's latent packs several kinds of data (pictures and sound, say), and a {name} is for "
-            f"pictures. Leave the {name} out for this model."
+            "The target's latent packs several kinds of data (pictures and sound, say), and a Delta Mask is for "
+            "pictures. Leave the Delta Mask out for this model."
         )
     shape, device = run.noise.shape, target.load_device
     return [comfy.sampler_helpers.prepare_mask(mask, shape, device)[:, :1] for mask in delta.masks]

@@ -11,7 +11,7 @@ from sampling.limits import Limits, limited
 from sampling.noise_levels import NoiseLevels
 from sampling.resize import with_detail
 from sampling.reuse import Held, Reuse
-from sampling.trust import Trust, trusted
+from sampling.trust import Trust, without_doubt
 
 LEVELS = NoiseLevels(False, 0.03, 14.6)
 SIGMAS = torch.tensor([4.0, 2.0, 1.0, 0.0])
@@ -81,13 +81,29 @@ def test_limits_of_a_second_delta_stand_beside_the_target_not_the_sum():
     torch.testing.assert_close(found, T + (A - S) + limited(noise(4) - S, T, limits))
 
 
-def test_each_part_has_its_own_limits_and_its_own_trust():
-    limits, trust = Limits(norm_limit=0.1), Trust(1.0)
-    models = Models(with_uncond=True, target=T, source=S, adapted=A)
-    parts = mixed([in_run(limits=(limits,), trust=trust)], models)
-    uncond = [0.7 * each.flip(-1) for each in (T, S, A)]
-    for found, (t, s, a) in zip(parts, ((T, S, A), uncond), strict=True):
-        torch.testing.assert_close(found, t + limited(trusted(a - s, t - s, t, trust), t, limits))
+def turned(latent):
+    """A change of colours."""
+    return latent.flip(1) + 0.5
+
+
+HIGH = 12.0  # at this noise all is guessed
+WHOLLY = torch.ones(2)  # doubtful
+
+
+def test_what_is_doubtful_is_drawn_by_the_target_and_then_limited_each_part_for_itself():
+    limits, trust = Limits(norm_limit=0.1), Trust()
+    models = Models(with_uncond=True, target=T, source=S, adapted=turned(S))
+    parts = mixed([in_run(limits=(limits,), trust=trust)], models, sigma=HIGH)
+    uncond = [0.7 * each.flip(-1) for each in (T, S, turned(S))]
+    for found, (t, s, a) in zip(parts, ((T, S, turned(S)), uncond), strict=True):
+        drawn, recoloured = without_doubt(t, s, a, WHOLLY)
+        assert torch.equal(drawn, t)
+        torch.testing.assert_close(found, t + limited(recoloured - drawn, t, limits))
+
+
+def test_a_shape_is_not_doubted():
+    trusting = mixed([in_run(trust=Trust())], Models(target=T, source=S, adapted=A), sigma=HIGH)
+    assert torch.equal(trusting[0], T + (A - S))
 
 
 def halved(latent):
@@ -101,14 +117,12 @@ def doubled(latent):
 HALF = LatentMaps(halved, lambda e: 2 * halved(e), lambda a, s: doubled(a - s), lambda z: doubled(halved(z)))
 
 
-def test_detail_comes_before_trust():
-    s, a, trust = noise(2, 4), noise(3, 4), Trust(0.5)
-    (found,) = mixed([in_run(maps=HALF, trust=trust)], Models(target=T, source=s, adapted=a))
-    disagreement = doubled(halved(T) - s)
-    detailed = with_detail(doubled(a - s), disagreement, T, HALF.coarse)
-    torch.testing.assert_close(found, T + trusted(detailed, disagreement, T, trust))
-    other = with_detail(trusted(doubled(a - s), disagreement, T, trust), disagreement, T, HALF.coarse)
-    assert not torch.allclose(found, T + other, atol=1e-3)
+def test_detail_comes_after_trust():
+    s = noise(2, 4)
+    (found,) = mixed([in_run(maps=HALF, trust=Trust())], Models(target=T, source=s, adapted=turned(s)), sigma=HIGH)
+    drawn, recoloured = without_doubt(halved(T), s, turned(s), WHOLLY)
+    expected = with_detail(doubled(recoloured - drawn), doubled(halved(T) - drawn), T, HALF.coarse)
+    torch.testing.assert_close(found, T + expected)
 
 
 def test_the_way_to_the_pair_is_gone_once_a_call():
@@ -138,7 +152,9 @@ def test_what_one_level_sees_is_what_another_mixes_anew():
     torch.testing.assert_close(flow_x, x / (1 + sigma).reshape(-1, 1, 1, 1))
 
 
-def test_a_trusted_delta_is_taken_from_the_state_of_target_and_source_and_left_in_the_adapted_ones():
+@pytest.mark.parametrize("strength", [0.5, -0.5])
+def test_a_change_of_colours_is_taken_from_the_state_of_each_kind(strength):
+    """A delta that is put on stands in the adapted model's state alone, one that is taken off in all but the source's."""
     states = {}
 
     def note(name, said):
@@ -148,18 +164,45 @@ def test_a_trusted_delta_is_taken_from_the_state_of_target_and_source_and_left_i
 
         return model
 
-    models = Models(**{name: note(name, said) for name, said in (("target", T), ("source", S), ("adapted", A))})
-    delta, x, sigma = in_run(strength=0.5, trust=Trust(1.0)), noise(9), torch.full((2,), 2.0)
+    models = Models(**{name: note(name, said) for name, said in (("target", T), ("source", S), ("adapted", turned(S)))})
+    delta, x, sigma = in_run(strength=strength, trust=Trust()), noise(9), torch.full((2,), HIGH)
     _, target, (term,) = call([delta], [add_all], x, sigma, models)
     assert all(torch.equal(seen, x) for seen in states.values())
     delta.note(term, sigma, target[0])
     mask = torch.zeros(2, 1, 8, 8)
     mask[..., :4] = 1
-    mixed([delta], models, x, mask=mask)
-    bare = x - term.added[0] * mask
+    mixed([delta], models, x, sigma=HIGH, mask=mask)
+    bare, (own, other) = x - term.added[0] * mask, ("source", "adapted")[:: 1 if strength > 0 else -1]
     torch.testing.assert_close(states["target"], bare)
-    torch.testing.assert_close(states["source"], bare)
-    torch.testing.assert_close(states["adapted"], bare + term.found[0])
+    torch.testing.assert_close(states[own], bare)
+    torch.testing.assert_close(states[other], bare + (1 if strength > 0 else -1) * term.found[0])
+
+
+def test_a_shape_leaves_the_state_as_it_is():
+    delta, models = in_run(trust=Trust()), Models(target=T, source=S, adapted=A)
+    for _ in range(2):
+        _, _, (term,) = call([delta], [add_all], noise(7), torch.full((2,), 2.0), models)
+        delta.note(term, torch.full((2,), 2.0), T)
+    assert delta.last is None and models.asked[-1] == ["source", "adapted"]
+
+
+def test_two_deltas_of_one_pair_see_the_states_of_their_sum():
+    states = []
+
+    def adapted(x, sigma):
+        states.append(x)
+        return turned(x)
+
+    models = Models(target=T, source=lambda x, sigma: x, adapted=adapted)
+    deltas, sigma = [in_run(strength=k, trust=Trust()) for k in (-1.0, 0.4)], torch.full((2,), HIGH)
+    for delta in deltas[1:]:
+        delta.crossing = deltas[0].crossing
+    _, _, terms = call(deltas, [add_all], noise(9), sigma, models)
+    for term in terms:
+        term.delta.note(term, sigma, T)
+    states.clear()
+    call(deltas, [add_all], noise(9), sigma, models)
+    assert len(states) == 1  # both in the target's own state: more is taken off than put on
 
 
 def test_over_a_way_that_loses_something_each_model_sees_its_own_kind_of_state():

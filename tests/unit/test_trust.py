@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampling.recolour import recoloured, unexplained
-from sampling.trust import Doubt, Trust, doubt, without_doubt
+from sampling.trust import Doubt, doubt, without_doubt
 
 
 def random(*shape, seed=0):
@@ -23,7 +23,7 @@ RATIO = torch.full((2,), 10.0)
 
 
 def doubted(own, source, adapted, ratio=RATIO, limit=0.15, before=None, known=None):
-    return doubt(own, source if known is None else known, source, adapted, ratio, Trust(limit), before)
+    return doubt(own, source if known is None else known, source, adapted, ratio, limit, before)
 
 
 def test_a_change_of_colours_of_another_shape_is_doubted():
