@@ -227,8 +227,8 @@ class DeltaTrust(io.ComfyNode):
             node_id="DeltaTrust",
             display_name="Delta Trust",
             category=CATEGORY,
-            description="Every delta keeps the target's shapes where its style is put on things that the old model does "
-            "not know. Here this is made stricter or laxer, or turned off.",
+            description="Every delta keeps the target's shapes where its style is put on things that the old model "
+            "does not know. Here this is made stricter or laxer, or turned off.",
             search_aliases=["delta sampling", "unknown names", "keep composition", "keep the target's shapes"],
             inputs=[
                 delta_input(),

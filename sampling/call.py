@@ -3,8 +3,9 @@
     D(x) = D_target(x) + sum over the deltas of strength * (D_adapted(x') - D_source(x'))
 
 D is a denoised prediction after guidance and x' the target's noisy latent x as a pair sees it. Each difference
-is trusted as far as the source knows what is drawn, comes back to the target's latents, and is then changed in this order: detail
-(of a pair at a lower resolution), reuse, limits, masks, strength. Deltas that were put on the target one after the other are layers.
+is trusted as far as the source knows what is drawn, comes back to the target's latents, and is then changed in this
+order: detail (of a pair at a lower resolution), reuse, limits, masks, strength. Deltas that were put on the target one
+after the other are layers.
 
 CFG++ samplers step along the unconditional part of the prediction: where it is given, the same formula holds for it.
 """
@@ -165,7 +166,9 @@ def _trusted(
     found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, limit, delta.doubt)
     shared.doubts[delta] = found
     if found.share.any():
-        drawn = [without_doubt(seen.own(p), k, o, found.share) for p, (k, o) in enumerate(zip(known, other, strict=False))]
+        drawn = [
+            without_doubt(seen.own(p), k, o, found.share) for p, (k, o) in enumerate(zip(known, other, strict=False))
+        ]
         known, other = zip(*drawn, strict=True)
     return (known, other) if taken_off else (other, known)
 

@@ -12,7 +12,7 @@ from .errors import require_number
 from .limits import Limits
 from .reuse import Reuse
 from .schedule import Schedule
-from .trust import Trust
+from .trust import USUAL, Trust
 
 # The rule by which a call joins a prediction and what deltas add to it, all of one shape.
 Combine = Callable[[Tensor, Sequence[Tensor]], Tensor]
@@ -107,7 +107,7 @@ class Delta:
     masks: tuple[Tensor, ...] = ()
     limits: tuple[Limits, ...] = ()
     reuse: Reuse | None = None
-    trust: Trust | None = Trust()
+    trust: Trust | None = USUAL
 
     def __post_init__(self):
         require_number("strength of a delta", self.strength)

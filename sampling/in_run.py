@@ -107,7 +107,7 @@ class DeltaInRun:
         self.trace.record(sigma, term.added[0], prediction, term.evaluated)
 
     def _apart(self) -> Tensor | None:
-        """Return how far [B] or [1] each branch is to see a state of its own kind in the next call, None for not at all.
+        """Return how far [B] or [1] each branch is to see a state of its own kind in the next call, None for none.
 
         Target and source then see the state without the delta, the adapted model with all of it. So it is over a
         way that loses something, where the source would misread in its own way what the delta has added, and the target

@@ -13,8 +13,8 @@ RIDGE = 1e-3  # of a covariance, relative to the mean variance of its channels
 def unexplained(first: Tensor, second: Tensor, with_mean: bool = False) -> Tensor:
     """Return the share [B] of `second` that no affine map of the channels of `first` gives, both [B, C, ...].
 
-    It is free of the colours of the two. `with_mean` counts the mean of `second` as part of what is explained, and where
-    there is nothing of it, nothing is; otherwise nothing is left then.
+    It is free of the colours of the two. `with_mean` counts the mean of `second` as a part of it that is to be
+    explained. Of a `second` that is nothing all is left then, and otherwise nothing.
     """
     channels, pixels = first.shape[1], first.flatten(2).shape[2]
     mean, covariance = _moments(first, second)
@@ -31,8 +31,8 @@ def recoloured(latent: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Return `latent` [B, C, ...] as `second` shows what `first` shows: an affine map of its channels.
 
     Where the two have one shape, it is the map that leads from the one to the other. Where they have not, least squares
-    would take every difference of shape for a loss of contrast, and a picture that loses contrast loses its shape. So it is
-    the map that gives `first` the mean and the covariance of `second`, turned as the two go together (Procrustes'
+    would take every difference of shape for a loss of contrast, and a picture that loses contrast loses its shape. So
+    it is the map that gives `first` the mean and the covariance of `second`, turned as the two go together (Procrustes'
     rotation of the whitened channels).
     """
     channels = first.shape[1]

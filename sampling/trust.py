@@ -8,8 +8,8 @@ the same whatever colours two bases prefer:
 colours    How much of the delta is a map of the source's colours? Of a style nearly all (0.65 to 0.95 on the lab); of a
            control, another prompt or a few-step LoRA little (0.1 to 0.4): there a shape is what is wanted.
 unknown    How much of what noise hid have the two guessed otherwise, so far in the run? Does the source know the name?
-unlike     How much of the target's picture is not in the source's now? In the end nothing is left to guess: both see one
-           shape, and the delta brings its lines and textures.
+unlike     How much of the target's picture is not in the source's now? In the end nothing is left to guess: both see
+           one shape, and the delta brings its lines and textures.
 """
 
 from dataclasses import dataclass
@@ -30,14 +30,17 @@ LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge
 
 @dataclass(frozen=True)
 class Trust:
-    """The share of what noise hides that target and source may guess otherwise until the delta's shape is not trusted."""
+    """The share of what noise hides that target and source may guess otherwise until the delta is not trusted."""
 
     limit: float = 0.15
 
 
+USUAL = Trust()
+
+
 @dataclass(frozen=True, eq=False)
 class Doubt:
-    """What was found of each picture [B], on the CPU: how far its delta is one of colours, and the doubtful share of it.
+    """What was found of each picture [B], on the CPU: how far its delta is one of colours, and its doubtful share.
 
     `missed` over `hidden` is the slope of a line through the calls of a run: what was guessed otherwise over what noise
     hid, both as shares of a picture. `unknown` is the steepest it has been.
@@ -74,9 +77,9 @@ def doubt(
 
 
 def without_doubt(own: Tensor, known: Tensor, other: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `known` and `other` [B, C, ...]; of a `share` [B] of them `own` instead, and `own` in the colours of `other`.
+    """Return `known` and `other` [B, C, ...], for a `share` [B] with `own` and `own` in the colours of `other` instead.
 
-    What `other` is beyond `known` has the target's shape there.
+    What `other` is beyond `known` then has the target's shape.
     """
     share = share.to(own).reshape(-1, *[1] * (own.ndim - 1))
     return torch.lerp(known, own, share), torch.lerp(other, recoloured(own, known, other), share)

@@ -154,7 +154,7 @@ def test_what_one_level_sees_is_what_another_mixes_anew():
 
 @pytest.mark.parametrize("strength", [0.5, -0.5])
 def test_a_change_of_colours_is_taken_from_the_state_of_each_kind(strength):
-    """A delta that is put on stands in the adapted model's state alone, one that is taken off in all but the source's."""
+    """What is put on stands in the adapted model's state alone, what is taken off in all but the source's."""
     states = {}
 
     def note(name, said):

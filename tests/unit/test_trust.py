@@ -103,7 +103,9 @@ def test_where_shapes_differ_contrast_is_kept():
 
 
 def test_what_an_affine_map_explains():
-    torch.testing.assert_close(unexplained(KNOWN, turned(KNOWN)), torch.zeros(2, dtype=torch.float64), atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        unexplained(KNOWN, turned(KNOWN)), torch.zeros(2, dtype=torch.float64), atol=5e-3, rtol=0
+    )
     assert (unexplained(KNOWN, OWN) > 0.9).all()
     half = turned(KNOWN, shift=0)
     half = half + OWN * (half.std((1, 2, 3), keepdim=True) / OWN.std((1, 2, 3), keepdim=True))
