@@ -15,14 +15,14 @@ class DeltaColorGuidance(io.ComfyNode):
             node_id="DeltaColorGuidance",
             display_name="Delta Color Guidance",
             category=CATEGORY,
-            description="Gives what is sampled the colors of a picture, while it is sampled (SW-Guidance, arXiv "
+            description="Gives what is sampled the colours of a picture, while it is sampled (SW-Guidance, arXiv "
             "2503.19034). For any model, with deltas or without.",
             search_aliases=["delta sampling", "color match", "color transfer", "palette", "sw-guidance"],
             inputs=[
                 io.Model.Input("model", tooltip="The model that makes the picture. Deltas may come before or behind."),
                 io.Image.Input(
                     "reference",
-                    tooltip="The picture whose colors are wanted: one for all, or one for each picture of the batch.",
+                    tooltip="The picture whose colours are wanted: one for all, or one for each picture of the batch.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -30,7 +30,7 @@ class DeltaColorGuidance(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="The share of the way to the reference's colors at each call. 1 goes all the way, 0 is off "
+                    tooltip="The share of the way to the reference's colours at each call. 1 goes all the way, 0 is off "
                     "at no cost.",
                 ),
                 percent_input("start_percent", 0.2, "When the guidance begins. Later keeps more of the shapes."),
@@ -38,7 +38,7 @@ class DeltaColorGuidance(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The model's VAE: encodes the reference once, so that its colors are read more exactly.",
+                    tooltip="The model's VAE: encodes the reference once, so that its colours are read more exactly.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="The model with the guidance, for any sampler.")],
