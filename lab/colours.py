@@ -1,7 +1,7 @@
 """The colours of a picture given to others, measured: python -m harness lab.colours
 
-The target's pictures of all six classes are to have the colours of other pictures, one for each, which show another class
-in the base look, in the style, or in wild colours. Distance is the sliced Wasserstein distance of a picture's colours
+The target's pictures of all six classes are to have the colours of other pictures, one for each, of another class in
+the base look, in the style, or in wild colours. Distance is the sliced Wasserstein distance of a picture's colours
 (-1..1) from its reference's. Prints tables in markdown and writes them to lab/colours.md.
 """
 

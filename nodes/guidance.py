@@ -30,8 +30,8 @@ class DeltaColorGuidance(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="The share of the way to the reference's colours at each call. 1 goes all the way, 0 is off "
-                    "at no cost.",
+                    tooltip="The share of the way to the reference's colours at each call. 1 goes all the way, 0 is "
+                    "off at no cost.",
                 ),
                 percent_input("start_percent", 0.2, "When the guidance begins. Later keeps more of the shapes."),
                 percent_input("end_percent", 1.0, "When the guidance ends."),
