@@ -24,6 +24,7 @@ from .proof.runs import Runs, as_vae
 
 RESULTS = pathlib.Path(__file__).parent / "colours.md"
 SEEDS = (5, 6, 7)
+LONG = {"start_percent": 0.2, "end_percent": 1.0}
 transport = of_the_pack("sampling.colour_transport")
 LINES = transport.directions(40)  # of the measure; the guidance has its own
 
@@ -78,20 +79,23 @@ def methods(runs: Runs, labels: np.ndarray, seed: int) -> Iterator[tuple[str, Ca
     yield "target", lambda wanted: plain
     yield "histograms matched afterwards", partial(histograms_matched, plain)
     changes: dict[str, dict] = {
-        "guidance": {},
-        "guidance from 0": {"start_percent": 0.0},
-        "guidance from 0.4": {"start_percent": 0.4},
-        "guidance to 0.8": {"end_percent": 0.8},
-        "guidance, strength 0.5": {"strength": 0.5},
-        "guidance, strength 0.25": {"strength": 0.25},
-        "guidance, vae": {"vae": vae},
-        "guidance, vae, strength 0.5": {"vae": vae, "strength": 0.5},
+        "guidance from 0.2 to 0.8": {"end_percent": 0.8},
+        "guidance from 0 to 1": {"start_percent": 0.0},
+        "guidance from 0.2 to 1": {},
+        "guidance from 0.4 to 1": {"start_percent": 0.4},
+        "guidance from 0.2 to 1, strength 0.5": {"strength": 0.5},
+        "guidance from 0.2 to 1, strength 0.25": {"strength": 0.25},
+        "guidance from 0.2 to 1, vae": {"vae": vae},
+        "guidance from 0.2 to 1, vae, strength 0.5": {"vae": vae, "strength": 0.5},
     }
     for name, settings in changes.items():
-        yield name, lambda wanted, settings=settings: sampled(model=guided(model, wanted, **settings))
+        yield name, lambda wanted, settings=settings: sampled(model=guided(model, wanted, **LONG | settings))
     yield "through the decoder", lambda wanted: sampled(model=through_the_decoder(coder, model, wanted))
     yield "style delta", lambda wanted: styled
-    yield "style delta, guidance, vae", lambda wanted: sampled(model=guided(model, wanted, vae=vae), delta=delta)
+    yield (
+        "style delta, guidance from 0.2 to 1, vae",
+        lambda wanted: sampled(model=guided(model, wanted, vae=vae, **LONG), delta=delta),
+    )
 
 
 def measure(runs: Runs, look: str, n: int, seeds: tuple) -> dict[str, dict]:

@@ -21,7 +21,12 @@ def picture(seed=1, batch=1, height=64, width=64):
 
 def guided(target, reference=None, **settings):
     reference = picture() if reference is None else reference
-    return run_node("DeltaColorGuidance", model=target, reference=reference, **{"start_percent": 0.0, **settings})
+    return run_node(
+        "DeltaColorGuidance",
+        model=target,
+        reference=reference,
+        **{"start_percent": 0.0, "end_percent": 1.0, **settings},
+    )
 
 
 def distance(target, samples, reference):
