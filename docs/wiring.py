@@ -132,6 +132,12 @@ PICTURES = {
         [model("weak")], prompts("weak"), [box("DeltaAutoguidance", **WEAK, strength=0.5)],
         [sampler("DeltaAutoguidance")],
     ],
+    "DeltaColorGuidance": [
+        [model("target"), PAIR, box("LoadImage", "colours wanted")],
+        [box("DeltaModel", model="target model", delta="DeltaPair")],
+        [box("DeltaColorGuidance", model="DeltaModel", reference="colours wanted", vae="target model")],
+        [box("KSampler", "any sampler", model="DeltaColorGuidance")],
+    ],
     "DeltaReport": [
         [PAIR], [None, sampler("DeltaPair")], [box("DeltaReport", delta="DeltaPair", samples="sampler")],
         [box("PreviewImage", images="DeltaReport")],

@@ -201,6 +201,14 @@ def few_steps(lab: Sampler) -> Panels:
     }
 
 
+def coloured(lab: Sampler) -> Panels:
+    drawn = shapes.draw(np.random.default_rng(3), LABELS, "wild")
+    images = torch.from_numpy(drawn).float() / 255
+    guided = run_node("DeltaColorGuidance", model=lab.runs.model("target"), reference=images)
+    delta = lab.pair(adapted="source_lora")
+    return {"colours": drawn, WITH: lab.run(delta, seed=20), "guided": lab.run(delta, seed=20, model=guided)}
+
+
 STYLE = "a style fine-tune, in its place"
 # In the order of the workflows: the line below, what makes the panels.
 PICTURES: list[tuple[str, Callable[[Sampler], Panels]]] = [
@@ -224,6 +232,7 @@ PICTURES: list[tuple[str, Callable[[Sampler], Panels]]] = [
     ("away from a smaller model", autoguided),
     ("what the delta did, step by step", reported),
     ("few steps: expect little", few_steps),
+    ("a LoRA, in the colours of other pictures", coloured),
 ]
 
 

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .authors_node import LatentDeltaKSampler
 from .bridges import LatentBridgeFit, LatentBridgeInterposer, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
+from .guidance import DeltaColorGuidance
 from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule, DeltaTrust
 from .pairs import DeltaAutoguidance, DeltaPair
 from .prompts import DeltaControlNet, DeltaPairText
@@ -41,5 +42,6 @@ class DeltaSamplingExtension(ComfyExtension):
             DeltaPairText,
             DeltaControlNet,
             LatentBridgeInterposer,
+            DeltaColorGuidance,
             *theirs,
         ]

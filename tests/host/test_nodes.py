@@ -90,6 +90,10 @@ CONTRACT = {
         ["delta", "control_net", "image", "strength", "start_percent", "end_percent", "vae"],
         ["DELTA"],
     ),
+    "DeltaColorGuidance": (
+        ["model", "reference", "strength", "start_percent", "end_percent", "vae"],
+        ["MODEL"],
+    ),
 }
 
 
