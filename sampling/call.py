@@ -120,10 +120,11 @@ def _difference(delta: DeltaInRun, taken_off: bool, shared: _Shared) -> Parts:
         shared.views[crossing] = Seen(crossing, shared.x, shared.sigma, shared.target)
     seen = shared.views[crossing]
     adapted, source = _pair(delta, taken_off, seen, shared)
-    if delta.adapted is not None and (trust := delta.delta.trust) is not None:
+    trust, coarse = delta.delta.trust, None if crossing.maps is None else crossing.maps.coarse
+    # A pair that sees coarser pixels draws coarser lines, and differs from the target by these alone.
+    if delta.adapted is not None and trust is not None and coarse is None:
         adapted, source = _trusted(delta, trust, taken_off, seen, adapted, source, shared)
     shared.own[delta] = adapted[0] - source[0]
-    coarse = None if crossing.maps is None else crossing.maps.coarse
     found = []
     for part, (a, s, t) in enumerate(zip(adapted, source, shared.target, strict=False)):
         difference = crossing.delta(a, s)
@@ -138,20 +139,19 @@ def _pair(delta: DeltaInRun, taken_off: bool, seen: Seen, shared: _Shared) -> tu
     asked = dict(zip((delta.source, delta.adapted), map(seen.by, delta.crossing.branches), strict=True))
     if delta.adapted is None:
         shared.predicted[None] = tuple(map(seen.own, range(len(shared.target))))
-    apart = []
+    apart = {}
     if delta.last is not None:
-        other, added, levels = (
-            (delta.source, -delta.last, delta.crossing.branches[0])
-            if taken_off
-            else (delta.adapted, delta.last, delta.crossing.branches[1])
-        )
+        # What it added before stands in the state of one branch alone.
+        source_levels, adapted_levels = delta.crossing.branches
+        other, levels = (delta.source, source_levels) if taken_off else (delta.adapted, adapted_levels)
+        added = -delta.last if taken_off else delta.last
         del asked[other]
-        apart = [(other, *_with_all(added, delta.crossing, levels, seen, shared))]
-    missing = [(who, *state) for who, state in asked.items() if who not in shared.predicted]
-    found = shared.evaluate([*missing, *apart]) if missing or apart else ()
-    predicted = dict(zip((who for who, *_ in [*missing, *apart]), found, strict=True))
-    shared.predicted.update((who, predicted[who]) for who, *_ in missing)
-    predicted = shared.predicted | predicted
+        apart = {other: _with_all(added, delta.crossing, levels, seen, shared)}
+    missing = {who: state for who, state in asked.items() if who not in shared.predicted}
+    requests = [(who, *state) for who, state in (missing | apart).items()]
+    found = dict(zip(missing | apart, shared.evaluate(requests) if requests else (), strict=True))
+    shared.predicted.update((who, found[who]) for who in missing)
+    predicted = shared.predicted | found
     return predicted[delta.adapted], predicted[delta.source]
 
 

@@ -69,7 +69,7 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     )
     # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
     detail = gain(linear) if bridge.is_fitted or view.same_detail else 1.0
-    rough = isinstance(bridge, LinearBridge) and (smaller or bridge.loses)
+    rough = isinstance(bridge, LinearBridge) and bridge.loses
     return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail, bridge.loses, rough)
 
 
