@@ -34,9 +34,7 @@ class DeltaColorGuidance(io.ComfyNode):
                     "off at no cost.",
                 ),
                 percent_input("start_percent", 0.2, "When the guidance begins. Later keeps more of the shapes."),
-                percent_input(
-                    "end_percent", 0.8, "When the guidance ends. Later comes nearer to the colours."
-                ),
+                percent_input("end_percent", 0.8, "When the guidance ends. Later comes nearer to the colours."),
                 io.Vae.Input(
                     "vae",
                     optional=True,
