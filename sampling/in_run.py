@@ -62,9 +62,7 @@ class DeltaInRun:
 
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""
-        strength, reuse = self.delta.strength, self.delta.reuse
-        if reuse and reuse.places and sigma is not None and not reuse.begins_at(self._ratio(sigma)):
-            return 0.0
+        strength = self.delta.strength
         if self._progress is not None and sigma is not None:
             percent = self._progress.percent(sigma)
             for schedule in self.delta.schedules:
@@ -86,10 +84,8 @@ class DeltaInRun:
         """Return the delta's parts, from `find` or from before; `denoised` is the target's prediction."""
         if self._held is None or sigma is None:
             return find()
-        return self._held.at(self._ratio(sigma), step_of(sigma, self._sigmas), denoised, find)
-
-    def _ratio(self, sigma: float) -> float:
-        return noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
+        ratio = noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
+        return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find)
 
     def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
         """Return `delta` within its limits and masks, beside the target's `prediction`."""

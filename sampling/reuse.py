@@ -16,9 +16,8 @@ class Reuse:
     delta is held, or goes on in a straight line through the last two noise levels. The line is one
     over the ratio of noise to signal: over the sigma of a flow, or its logarithm, it overshoots.
 
-    `places` are falling ratios of noise to signal. The first call at or below one evaluates, whatever the
-    number of steps and of calls a step; before the first of them there is no delta. In between it fades
-    (`share_of_noise`).
+    `places` are ratios of noise to signal. The first call of a run evaluates, and the first at or below each
+    place, whatever the number of steps and of calls a step. In between the delta fades (`share_of_noise`).
     """
 
     every: int = 1
@@ -29,10 +28,6 @@ class Reuse:
     @property
     def changes_nothing(self) -> bool:
         return self == Reuse(extrapolate=self.extrapolate)
-
-    def begins_at(self, ratio: float) -> bool:
-        """Say whether there is a delta yet at a `ratio` of noise to signal."""
-        return not self.places or self.passed(ratio) > 0
 
     def passed(self, ratio: float) -> int:
         """Return how many of the places lie at or above a `ratio` of noise to signal."""
