@@ -47,6 +47,7 @@ identities: setup
 bench: setup
 	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.overhead
 	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.options
+	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.price
 	$(PYTHON) -m harness --gpu benchmarks.large
 
 pictures: setup

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 from .delta import Delta
 from .reuse import Reuse
-from .schedule import Schedule
 
-# Chosen on the lab's models, see benchmarks/options.md. In the first steps there is nothing but noise yet.
-REUSE, WINDOW = Reuse(every=6, extrapolate=True), Schedule(start_percent=0.04)
+# Chosen on the lab's models, see benchmarks/price.md. Colours turn at high noise, details come at 3 to 0.3.
+REUSE = Reuse(places=(4.0, 1.6, 0.7))
 
 
 def fast(delta: Delta, keep_guidance: bool) -> Delta:
@@ -18,4 +17,4 @@ def fast(delta: Delta, keep_guidance: bool) -> Delta:
     if delta.adapted is not None and not keep_guidance:
         source, adapted = (replace(branch, cfg=1.0) for branch in (delta.source, delta.adapted))
         delta = replace(delta, source=source, adapted=adapted)
-    return replace(delta, reuse=REUSE, schedules=(*delta.schedules, WINDOW))
+    return replace(delta, reuse=REUSE)

@@ -51,7 +51,7 @@ class DeltaInRun:
         self.doubt: Doubt | None = None
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
-        self._held = Held(delta.reuse) if delta.reuse else None
+        self._held = Held(delta.reuse, fades=not self.apart) if delta.reuse else None
 
     @property
     def pair(self) -> tuple:

@@ -9,28 +9,50 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Reuse:
-    """When a delta is evaluated anew: every `every` steps, or after a change of more than `threshold`.
+    """When a delta is evaluated anew: every `every` steps, after a change of more than `threshold`, or at `places`.
 
     The change is that of the target's prediction, relative and added up from call to call, as
     TeaCache adds up that of a model's input (arXiv 2411.19108); 0 is no threshold. In between the
     delta is held, or goes on in a straight line through the last two noise levels. The line is one
     over the ratio of noise to signal: over the sigma of a flow, or its logarithm, it overshoots.
+
+    `places` are ratios of noise to signal. The first call of a run evaluates, and the first at or below each
+    place, whatever the number of steps and of calls a step. In between the delta fades (`share_of_noise`).
     """
 
     every: int = 1
     threshold: float = 0.0
     extrapolate: bool = False
+    places: tuple[float, ...] = ()
 
     @property
     def changes_nothing(self) -> bool:
         return self == Reuse(extrapolate=self.extrapolate)
 
+    def passed(self, ratio: float) -> int:
+        """Return how many of the places lie at or above a `ratio` of noise to signal."""
+        return sum(place >= ratio for place in self.places)
+
+
+def share_of_noise(ratio: float) -> float:
+    """Return n / (1 + n) for the `ratio` n of noise to signal: how a delta fades as the noise goes.
+
+    Without noise any two models predict the state itself, and their delta is zero. Of normally distributed
+    latents whose means differ it is n^2 / (c^2 + n^2) of that difference, c their spread; pictures have
+    structure of many sizes c, which together fade more slowly. For a flow this is its sigma.
+    """
+    return 1 / (1 + 1 / ratio) if ratio > 0 else 0.0
+
 
 @dataclass(eq=False)
 class Held:
-    """The values of one delta in one run. What is kept is keyed by noise level, not by call."""
+    """The values of one delta in one run. What is kept is keyed by noise level, not by call.
+
+    Between places a delta `fades` where source and adapted see one state.
+    """
 
     reuse: Reuse
+    fades: bool = True
     step: int = 0
     change: float = 0.0
     last_seen: Tensor | None = None
@@ -44,18 +66,23 @@ class Held:
             if self.last_seen is not None:
                 self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
             self.last_seen = seen
-        if self._is_due(step):
+        if self._is_due(ratio, step):
             parts = evaluate()
             self.step, self.change = step, 0.0
             self.known = [*[pair for pair in self.known if pair[0] != ratio][-1:], (ratio, parts)]
             return parts
-        follows = self.reuse.extrapolate and len(self.known) > 1
-        return self._extrapolated(ratio) if follows else self.known[-1][1]
+        if self.reuse.extrapolate and len(self.known) > 1:
+            return self._extrapolated(ratio)
+        before, parts = self.known[-1]
+        if self.reuse.places and self.fades:
+            return tuple(part * (share_of_noise(ratio) / share_of_noise(before)) for part in parts)
+        return parts
 
-    def _is_due(self, step: int) -> bool:
+    def _is_due(self, ratio: float, step: int) -> bool:
         by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every
         by_change = self.reuse.threshold > 0 and self.change >= self.reuse.threshold
-        return not self.known or by_step or by_change
+        by_place = bool(self.known) and self.reuse.passed(ratio) > self.reuse.passed(self.known[-1][0])
+        return not self.known or by_step or by_change or by_place
 
     def _extrapolated(self, ratio: float) -> tuple[Tensor, ...]:
         (before, first), (after, second) = self.known

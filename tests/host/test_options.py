@@ -254,16 +254,23 @@ def test_autoguidance_at_a_lower_resolution(target):
     torch.testing.assert_close(found, torch.full((1, 4, 8, 8), 2.0))
 
 
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_sde"])
+@pytest.mark.parametrize("steps", [8, 24, 50])
 @pytest.mark.parametrize(("pair_guidance", "rows"), [("off", 1), ("kept", 2)])
-def test_the_fast_preset(base, adapted, target, pair_guidance, rows):
-    """Four evaluations in 24 steps: 1.17 or 1.33 times the rows of the plain target."""
+def test_the_fast_preset(base, adapted, target, pair_guidance, rows, steps, sampler):
+    """Four evaluations, whatever the steps and calls: in 24 steps of Euler 1.17 or 1.33 times the plain target."""
     calls = {}
     roles = [counted(patcher, calls, role) for patcher, role in ((base, "source"), (adapted, "adapted"))]
     delta = option("DeltaFast", pair(*roles), pair_guidance=pair_guidance)
-    advanced_sampler(counted(target, calls, "target"), delta, steps=24, scheduler="karras")
-    assert calls == {"source": 4 * rows, "adapted": 4 * rows, "target": 48}
-    (weak,) = option("DeltaFast", autoguidance(base), pair_guidance=pair_guidance)
-    assert weak.source.cfg == 5.0 and weak.reuse.every == 6
+    advanced_sampler(counted(target, calls, "target"), delta, sampler, steps=steps, scheduler="karras")
+    per_step = 1 if sampler == "euler" else 2
+    last_is_one = steps * per_step - (per_step - 1)
+    assert calls == {"source": 4 * rows, "adapted": 4 * rows, "target": 2 * last_is_one}
+
+
+def test_the_fast_preset_keeps_the_guidance_of_a_weak_model(base):
+    (weak,) = option("DeltaFast", autoguidance(base), pair_guidance="off")
+    assert weak.source.cfg == 5.0 and weak.reuse.places
 
 
 def test_a_window_that_ends_before_it_starts_is_refused():

@@ -10,7 +10,7 @@ from sampling.delta import Delta
 from sampling.in_run import DeltaInRun
 from sampling.limits import Limits, along, limited, low_pass
 from sampling.noise_levels import NoiseLevels
-from sampling.reuse import Held, Reuse
+from sampling.reuse import Held, Reuse, share_of_noise
 from sampling.schedule import CURVES, Progress, Schedule
 
 FLOW = NoiseLevels(True, 0.001, 1.0)
@@ -157,3 +157,35 @@ def test_extrapolation_follows_a_straight_line():
     assert found[1] == found[0]
     assert found[2:] == pytest.approx([5 - 2 * (8 - step) for step in range(3, 7)])
     assert count.calls == [7.0, 5.0, 3.0]
+
+
+@pytest.mark.parametrize("steps", [3, 8, 24, 50])
+@pytest.mark.parametrize("calls_a_step", [1, 2])
+def test_a_place_in_the_noise_is_evaluated_once_however_many_steps_pass_it(steps, calls_a_step):
+    """Samplers of second order call at the end of a step as well, where the next begins."""
+    ratios = torch.logspace(1, -1.5, steps).tolist()
+    calls = [ratio for pair in zip(ratios, [*ratios[1:], ratios[-1]], strict=True) for ratio in pair[:calls_a_step]]
+    count, held = Counting(), Held(Reuse(places=(3.0, 1.0)))
+    for ratio in calls:
+        count.at(held, ratio, 1)
+    first_at_or_below = {next(ratio for ratio in ratios if ratio <= place) for place in (3.0, 1.0)}
+    assert count.calls == sorted({ratios[0], *first_at_or_below}, reverse=True)
+
+
+def test_between_its_places_a_delta_fades_as_the_share_of_noise():
+    """So does that of two constant pictures seen through noise as large as they are; without noise it is gone."""
+    count, held = Counting(lambda ratio: 6 * ratio / (1 + ratio)), Held(Reuse(places=(1.0,)))
+    found = [count.at(held, ratio, 1) for ratio in (5.0, 2.0, 0.5, 0.25, 0.0)]
+    assert found == pytest.approx([5.0, 4.0, 2.0, 1.2, 0.0])
+    assert count.calls == [5.0, 0.5]
+    assert share_of_noise(float("inf")) == 1.0
+
+
+@pytest.mark.parametrize(("loses", "later"), [(False, 2.0), (True, 5.0)])
+def test_a_delta_between_states_of_their_own_kind_does_not_fade(loses, later):
+    """There the adapted model has seen what it found, and finds it again without any noise."""
+    crossing = Crossing(FLOW, (FLOW, FLOW), loses=loses)
+    delta = Delta(None, "adapted", reuse=Reuse(places=(0.01,)))
+    run = DeltaInRun(delta, crossing, None, "adapted", torch.tensor([0.8, 0.3, 0.0]), lambda percent: 1 - percent)
+    found = [run.kept(sigma, torch.zeros(1), lambda: (torch.tensor([5.0]),))[0].item() for sigma in (0.8, 0.32)]
+    assert found == pytest.approx([5.0, later])
