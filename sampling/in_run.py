@@ -51,7 +51,7 @@ class DeltaInRun:
         self.doubt: Doubt | None = None
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
-        self._held = Held(delta.reuse, fades=not self.apart) if delta.reuse else None
+        self._held = Held(delta.reuse) if delta.reuse else None
 
     @property
     def pair(self) -> tuple:
@@ -83,7 +83,9 @@ class DeltaInRun:
         if self._held is None or sigma is None:
             return find()
         ratio = noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
-        return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find)
+        apart = self._apart()
+        apart = 0.0 if apart is None else _by_picture(apart, denoised)
+        return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find, apart)
 
     def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
         """Return `delta` within its limits and masks, beside the target's `prediction`."""
@@ -100,7 +102,7 @@ class DeltaInRun:
         if apart is None:
             self.last = self._last_added = None
         else:
-            share = apart.to(prediction).reshape(-1, *[1] * (prediction.ndim - 1))
+            share = _by_picture(apart, prediction)
             kept = term.own if self.crossing.loses else term.found[0]
             self.last = self.last if kept is None else share * kept
             self._last_added = share * term.added[0]
@@ -116,3 +118,8 @@ class DeltaInRun:
         if self.delta.adapted is not None and self.crossing.loses:
             return torch.ones(1)
         return self.doubt.colours if self.doubt is not None and self.doubt.colours.any() else None
+
+
+def _by_picture(shares: Tensor, latent: Tensor) -> Tensor:
+    """Return `shares` [B] in a form that multiplies a latent [B, C, ...]."""
+    return shares.to(latent).reshape(-1, *[1] * (latent.ndim - 1))

@@ -46,22 +46,26 @@ def share_of_noise(ratio: float) -> float:
 
 @dataclass(eq=False)
 class Held:
-    """The values of one delta in one run. What is kept is keyed by noise level, not by call.
-
-    Between places a delta `fades` where source and adapted see one state.
-    """
+    """The values of one delta in one run. What is kept is keyed by noise level, not by call."""
 
     reuse: Reuse
-    fades: bool = True
     step: int = 0
     change: float = 0.0
     last_seen: Tensor | None = None
     known: list[tuple[float, tuple[Tensor, ...]]] = field(default_factory=list)
 
     def at(
-        self, ratio: float, step: int, seen: Tensor, evaluate: Callable[[], tuple[Tensor, ...]]
+        self,
+        ratio: float,
+        step: int,
+        seen: Tensor,
+        evaluate: Callable[[], tuple[Tensor, ...]],
+        apart: Tensor | float = 0.0,
     ) -> tuple[Tensor, ...]:
-        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction."""
+        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction.
+
+        `apart` is how far source and adapted see states of their own: between places a delta fades where they see one.
+        """
         if self.reuse.threshold > 0:
             if self.last_seen is not None:
                 self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
@@ -74,8 +78,9 @@ class Held:
         if self.reuse.extrapolate and len(self.known) > 1:
             return self._extrapolated(ratio)
         before, parts = self.known[-1]
-        if self.reuse.places and self.fades:
-            return tuple(part * (share_of_noise(ratio) / share_of_noise(before)) for part in parts)
+        if self.reuse.places:
+            fade = share_of_noise(ratio) / share_of_noise(before)
+            return tuple(part * (fade + (1 - fade) * apart) for part in parts)
         return parts
 
     def _is_due(self, ratio: float, step: int) -> bool:
