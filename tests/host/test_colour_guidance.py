@@ -58,7 +58,7 @@ class TestColours:
 
     def test_strength_is_a_share_of_the_way(self, base):
         found = [distance(base, ksampler(guided(base, strength=s)), picture()) for s in (0.1, 0.4, 1.0)]
-        assert found == sorted(found, reverse=True)
+        assert found[0] > 1.2 * found[1] > 1.2 * found[2]
 
     def test_places_of_the_reference_do_not_matter(self, base):
         turned = picture().flip(1, 2)
@@ -85,7 +85,7 @@ class TestColours:
         """Read as the prediction is read, colours of a VAE that knows none are met as they come."""
         coder = vae(4, 1)
         read = distance_of_latents(base, coder.encode(picture()), ksampler(guided(base, vae=coder)))
-        assert read < 0.25 * distance_of_latents(base, coder.encode(picture()), ksampler(base))
+        assert read < 0.5 * distance_of_latents(base, coder.encode(picture()), ksampler(guided(base)))
 
 
 def distance_of_latents(target, reference, samples):
