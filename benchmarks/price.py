@@ -29,6 +29,7 @@ SAME, APART = "eps -> v", "another autoencoder"
 FULL, FAST, AUTHORS = "full method", "fast", "the authors' node"
 FEW_TO_MANY, TWO_CALLS = (8, 12, 20, 30, 50), ("heun", "dpm_2", "dpmpp_sde")
 GUIDANCE = "off", "kept"
+SIDES = (6, 4), (-14, -12), (6, -12), (-14, 4), (-4, -18)  # of a point, for its number; in typographic points
 COLOURS = {FAST: "firebrick", "every": "tab:blue", "pair": "tab:green", AUTHORS: "black", FULL: "gray"}
 
 
@@ -134,7 +135,7 @@ def draw(rows: list[dict], path: Path) -> None:
             label = f"{number}  {name}: {row['rows']:.2f}, {row['judge']:.2f}"
             panel.plot(row["rows"], row["judge"], marker, color=COLOURS[start], label=label)
             # Numbers of neighbours on different sides, so that they can be read.
-            where = (6, 4) if number % 2 else (-14, -12)
+            where = SIDES[number % len(SIDES)]
             panel.annotate(str(number), (row["rows"], row["judge"]), xytext=where, textcoords="offset points")
         for share in (0.98, 0.95):
             panel.axhline(share, color="gray", linewidth=0.8, linestyle=":")
