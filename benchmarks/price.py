@@ -152,7 +152,7 @@ def draw(rows: list[dict], path: Path) -> None:
 @torch.inference_mode()
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=48, help="pictures per run")
+    parser.add_argument("--samples", type=int, default=24, help="pictures per run")
     parser.add_argument("--authors", type=Path, help="the file of the authors' node, which this repository has not")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
