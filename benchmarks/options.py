@@ -21,7 +21,7 @@ import torch
 from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import Scores, table, with_closures
-from lab.proof.runs import Made, Runs, option
+from lab.proof.runs import Made, Runs, option, whole
 
 HERE = Path(__file__).parent
 FULL, HALF, TARGET, ORACLE = "full method", "half the resolution", "target", "oracle"
@@ -51,7 +51,7 @@ def variants() -> dict[str, tuple[float, Callable]]:
 
 def sampled(runs: Runs, labels, change: Callable | None = None, cfg: float = CFG, model: str = TARGET) -> Made:
     """Return one run. `change` is made to the delta of a pair at `cfg`; without it there is no delta."""
-    delta = change(runs.pair("source", "adapted", labels, cfg)) if change else ()
+    delta = change(whole(runs.pair("source", "adapted", labels, cfg))) if change else ()
     return runs.sample(model, labels, 5, delta)
 
 

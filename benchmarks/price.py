@@ -22,7 +22,7 @@ import torch
 from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import DISTANCES, Scores, table
-from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option
+from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option, whole
 
 HERE = Path(__file__).parent
 SAME, APART = "eps -> v", "another autoencoder"
@@ -85,7 +85,7 @@ def compared(runs: Runs, world: World, labels, chosen: dict, steps: int = STEPS,
         if isinstance(change, Path):
             found = by_authors(runs, change, labels, steps, sampler)
         else:
-            delta = change(world.way(runs.pair("source", "adapted", labels, cfg))) if change else ()
+            delta = change(whole(world.way(runs.pair("source", "adapted", labels, cfg)))) if change else ()
             found = runs.sample(world.target, labels, 5, delta, steps, sampler)
         return found, scores.of(runs.pictures(world.target, found), labels)
 

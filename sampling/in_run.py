@@ -83,8 +83,8 @@ class DeltaInRun:
         if self._held is None or sigma is None:
             return find()
         ratio = noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
-        apart = self._apart()
-        apart = 0.0 if apart is None else _by_picture(apart, denoised)
+        shares = self._apart()
+        apart = 0.0 if shares is None else _by_picture(shares, denoised)
         return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find, apart)
 
     def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:

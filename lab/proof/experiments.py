@@ -15,9 +15,7 @@ from lab.family import STEPS
 
 from .methods import (
     APART,
-    AS_IN_THE_PAPER,
     FIRST,
-    PLAIN,
     ROLES,
     SAMPLES,
     SEEDS,
@@ -30,8 +28,8 @@ from .methods import (
     renoised,
     strong,
 )
-from .records import Methods, records
-from .runs import Runs, bridges_apart, chained, merged, option
+from .records import AS_IN_THE_PAPER, PLAIN, Methods, records
+from .runs import Runs, bridges_apart, chained, merged, option, whole
 from .sweeps import sampler_sweep, steps_sweep, sweep
 
 
@@ -76,8 +74,7 @@ def apart(runs: Runs) -> list[dict]:
         for name, bridge in bridges_apart(runs, roles.source, roles.target).items():
             delta = chained(half, bridge)(runs.pair(roles.source, roles.adapted, labels))
             yield name, runs.sample(roles.target, labels, seed, delta)
-            whole = option("DeltaTrust", enabled=False)(delta)
-            yield f"{name}, {AS_IN_THE_PAPER}", runs.sample(roles.target, labels, seed, whole)
+            yield f"{name}, {AS_IN_THE_PAPER}", runs.sample(roles.target, labels, seed, whole(delta))
         yield "adapted alone, enlarged", enlarged(runs, roles, runs.sample(roles.adapted, labels, seed))
         for denoise in (0.3, 0.5):
             yield f"img2img {denoise}, equal calls", refined(runs, roles, labels, seed, STEPS * 3 // 2, denoise)

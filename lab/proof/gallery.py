@@ -14,7 +14,7 @@ from lab import autoencoder, shapes
 
 from .methods import SMALL, delta_methods, strong
 from .results import FOLDER
-from .runs import Runs, chained, option
+from .runs import Runs, chained, option, whole
 
 SEEN, UNSEEN = np.resize(shapes.SEEN, 4), np.resize(shapes.UNSEEN, 4)
 SEED = 5
@@ -29,9 +29,8 @@ def rows(runs: Runs) -> dict[str, dict[str, Tensor]]:
     def styled(labels, *changes: Callable, source="source", adapted="adapted", **how) -> Tensor:
         return made("target", labels, chained(*changes)(runs.pair(source, adapted, labels)), **how)
 
-    trust, small = option("DeltaTrust"), delta_methods(runs, SMALL)["delta"]
-    following = (SEEN + 1) % len(shapes.SEEN)
-    prompts = runs.pair("source", "source", SEEN, adapted_positive=following)
+    small = delta_methods(runs, SMALL)["delta"]
+    mistaken = {"source": "mistaken_source", "adapted": "mistaken_adapted"}
     few = runs.pair("source", "source_few_steps", SEEN, cfg=1.0)
 
     def strength(value: float) -> Callable:
@@ -40,7 +39,12 @@ def rows(runs: Runs) -> dict[str, dict[str, Tensor]]:
     return {
         "names that the source\ndoes not know": {
             "target": made("target", UNSEEN), "adapted alone": made("adapted", UNSEEN), "delta": styled(UNSEEN),
-            "delta, trust": styled(UNSEEN, trust), "oracle": made("oracle", UNSEEN),
+            "delta, as in\nthe paper": styled(UNSEEN, whole), "oracle": made("oracle", UNSEEN),
+        },
+        "names that mean\nsomething else to it": {
+            "target": made("target", UNSEEN), "adapted alone": made("mistaken_adapted", UNSEEN),
+            "delta": styled(UNSEEN, **mistaken), "delta, as in\nthe paper": styled(UNSEEN, whole, **mistaken),
+            "oracle": made("oracle", UNSEEN),
         },
         "a pair of half the size": {
             "target": made("target", SEEN), "adapted alone": made("small_adapted", SEEN, size=8),
@@ -56,10 +60,6 @@ def rows(runs: Runs) -> dict[str, dict[str, Tensor]]:
         "below zero": {
             "target": made("target", SEEN), "strength -0.5": styled(SEEN, strength(-0.5)),
             "strength -1": styled(SEEN, strength(-1.0)), "strength -2": styled(SEEN, strength(-2.0)),
-        },
-        "trust where the delta\nis a shape": {
-            "target": made("target", SEEN), "delta, other prompt": made("target", SEEN, prompts),
-            "with trust": made("target", SEEN, trust(prompts)), "wanted": made("target", following),
         },
         "a few-step LoRA,\n4 steps": {
             "target, 4 steps": made("target", SEEN, steps=4),

@@ -10,7 +10,8 @@ from lab.denoisers import SmallNet
 from lab.family import STEPS
 from lab.roles import CROSSINGS, Roles
 
-from .runs import Made, Runs, chained, late_sigmas, option, over_a_bridge
+from .records import AS_IN_THE_PAPER, PLAIN
+from .runs import Made, Runs, chained, late_sigmas, option, over_a_bridge, whole
 
 SEEDS = (5, 6, 7)
 SAMPLES = 24
@@ -19,8 +20,7 @@ SMALL = "eps, small -> v, large"
 SIBLING = "eps -> eps, one architecture"
 MISTAKEN = "eps -> v, names mistaken"
 APART = "64 pixels, eps -> 128 pixels, v, another autoencoder"
-PLAIN, SAME_DETAIL = "delta", "delta, same detail"
-AS_IN_THE_PAPER = "as in the paper"  # all of the delta, whatever the source knows
+SAME_DETAIL = f"{PLAIN}, same detail"
 
 
 ROLES = CROSSINGS | {
@@ -44,12 +44,12 @@ def crossing_options(runs: Runs, crossing: str) -> list[Callable]:
 
 def delta_methods(runs: Runs, crossing: str) -> dict[str, Callable]:
     """Return method -> the change of a plain pair's DELTA."""
-    needed, untrusting = crossing_options(runs, crossing), option("DeltaTrust", enabled=False)
+    needed = crossing_options(runs, crossing)
     methods = {PLAIN: chained(*needed)}
     if crossing in (SMALL, "eps -> scaled eps"):
         scale = 0.5 if crossing == SMALL else 1.0
         methods[SAME_DETAIL] = option("DeltaResolution", scale=scale, noise_match="same detail")
-    return methods | {f"{name}, {AS_IN_THE_PAPER}": chained(way, untrusting) for name, way in methods.items()}
+    return methods | {f"{name}, {AS_IN_THE_PAPER}": chained(way, whole) for name, way in methods.items()}
 
 
 def refined(runs: Runs, roles: Roles, labels, seed: int, steps: int, denoise: float, wanted: Tensor | None = None):

@@ -7,13 +7,13 @@ import numpy as np
 
 from lab import shapes
 
-from .methods import AS_IN_THE_PAPER, FIRST, PLAIN, SAMPLES, SEEDS, Roles, delta_methods
-from .records import Methods, records
-from .runs import SAMPLERS, Runs, option
+from .methods import FIRST, SAMPLES, SEEDS, Roles, delta_methods
+from .records import WHOLE, Methods, records
+from .runs import SAMPLERS, Runs, option, whole
 
 
 def sweep(runs: Runs) -> list[dict]:
-    """Every option of a delta over its range, one at a time."""
+    """Every option of a delta over its range, one at a time, of all of the delta as the paper has it."""
     roles = Roles("source", "adapted", "target", "oracle")
     same = partial(option, "DeltaSchedule")
     changes = {f"strength {s}": same(strength_start=s) for s in (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)}
@@ -24,7 +24,6 @@ def sweep(runs: Runs) -> list[dict]:
     changes |= {f"norm limit {n}": option("DeltaLimits", norm_limit=n) for n in (0.5, 1.0, 1.5)}
     changes |= {f"{b} band": option("DeltaLimits", band=b) for b in ("low", "high")}
     changes |= {f"trust {t}": option("DeltaTrust", limit=t) for t in (0.05, 0.1, 0.15, 0.2, 0.3, 1.0)}
-    changes |= {AS_IN_THE_PAPER: option("DeltaTrust", enabled=False)}
     changes |= {f"reuse every {k}": option("DeltaReuse", every=k) for k in (2, 4, 6)}
     changes |= {f"reuse every {k}, extrapolated": option("DeltaReuse", every=k, extrapolate=True) for k in (2, 4, 6)}
     changes |= {"fast": option("DeltaFast"), "fast, guidance kept": option("DeltaFast", pair_guidance="kept")}
@@ -33,12 +32,14 @@ def sweep(runs: Runs) -> list[dict]:
         yield "target", runs.sample("target", labels, seed)
         yield "oracle", runs.sample("oracle", labels, seed)
         for name, change in changes.items():
-            delta = change(runs.pair("source", "adapted", labels))
+            delta = change(whole(runs.pair("source", "adapted", labels)))
             yield name, runs.sample("target", labels, seed, delta)
         for cfg in (1.0, 1.5, 3.0):
-            yield f"pair at cfg {cfg}", runs.sample("target", labels, seed, runs.pair("source", "adapted", labels, cfg))
+            delta = whole(runs.pair("source", "adapted", labels, cfg))
+            yield f"pair at cfg {cfg}", runs.sample("target", labels, seed, delta)
         empty = np.full(len(labels), shapes.UNNAMED)
-        yield "pair with the empty prompt", runs.sample("target", labels, seed, runs.pair("source", "adapted", empty))
+        delta = whole(runs.pair("source", "adapted", empty))
+        yield "pair with the empty prompt", runs.sample("target", labels, seed, delta)
 
     return records(runs, FIRST, "sweep of options", roles, Methods(made), SEEDS[:1], SAMPLES)
 
@@ -66,8 +67,8 @@ def sampler_sweep(runs: Runs, share: int, shares: int = 4) -> list[dict]:
         def made(labels, seed, sampler=sampler) -> Iterator:
             for name in ("target", "oracle"):
                 yield name, runs.sample(name, labels, seed, sampler=sampler, steps=16)
-            delta = runs.pair("source", "adapted", labels)
-            yield PLAIN, runs.sample("target", labels, seed, delta, sampler=sampler, steps=16)
+            delta = whole(runs.pair("source", "adapted", labels))
+            yield WHOLE, runs.sample("target", labels, seed, delta, sampler=sampler, steps=16)
 
         found += records(runs, FIRST, "samplers, 16 steps", roles, Methods(made), SEEDS[:1], SAMPLES // 2, sampler)
     return found

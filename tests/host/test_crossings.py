@@ -198,6 +198,7 @@ def test_a_rotated_latent_space(crossing, sampler):
 
 def test_space_traded_for_channels():
     """Flux.2: 128 channels at 1/16 of the picture, for 16 blocks of 2x2 pixels with 32; SD1.5 has 4 at 1/8."""
+
     def taken_whole(*denoisers):
         # 16 pixels of 128 channels tell nothing of shapes, 64 of 4 do.
         return option("DeltaTrust", pair(*denoisers), enabled=False)

@@ -240,7 +240,8 @@ def test_a_shared_source_is_evaluated_once(base, target):
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_sde", "euler_cfg_pp"])
 def test_autoguidance_is_a_delta_from_the_weak_model_to_the_target(base, target, sampler):
-    expected = advanced_sampler(target, pair(base, target, 0.6), sampler)["samples"]
+    whole = option("DeltaTrust", pair(base, target, 0.6), enabled=False)
+    expected = advanced_sampler(target, whole, sampler)["samples"]
     calls = {}
     found = advanced_sampler(counted(target, calls, "target"), autoguidance(counted(base, calls, "weak"), 0.6), sampler)
     assert relative_error(found["samples"], expected) < 1e-5
@@ -280,15 +281,19 @@ def test_a_window_that_ends_before_it_starts_is_refused():
     assert validate(start_percent=None, end_percent=0.5) is True, "a connected input is not known yet"
 
 
-@pytest.mark.parametrize(("name", "settings"), [("Delta Mask", {"mask": torch.ones(1, 8, 8)}), ("Delta Trust", {})])
-def test_what_is_for_pictures_is_refused_on_packed_latents(name, settings):
+def test_what_is_for_pictures_is_refused_or_left_out_on_packed_latents():
     from .test_latents import Packed, Pictures, unusual_model
 
     packed = comfy.nested_tensor.NestedTensor([torch.zeros(1, 4, 8, 8), torch.zeros(1, 2, 3, 20)])
     source, goal = (unusual_model(seed, Pictures, Packed) for seed in (1, 2))
-    delta = option(name.replace(" ", ""), pair(source, goal), **settings)
-    with pytest.raises(ValueError, match=f"Leave the {name} out"):
-        advanced_sampler(goal, delta, latent_image={"samples": packed})
+    delta = pair(source, goal)
+    with pytest.raises(ValueError, match="Leave the Delta Mask out"):
+        advanced_sampler(goal, option("DeltaMask", delta, mask=torch.ones(1, 8, 8)), latent_image={"samples": packed})
+    trusting, whole = (
+        advanced_sampler(goal, each, latent_image={"samples": packed})["samples"].unbind()
+        for each in (delta, option("DeltaTrust", delta, enabled=False))
+    )
+    assert all(map(torch.equal, trusting, whole))
 
 
 def test_the_noise_level_is_read_only_where_an_option_asks_for_it(base, adapted, target, monkeypatch):
