@@ -37,7 +37,7 @@ class Term:
     """What a delta came to in one call: as it was `found`, and what was `added`, both in the target's latents.
 
     `own` is what adapted predicts beyond source in their latents, None where they were not evaluated, and `doubt` how
-    far that was trusted, None where all of it is.
+    far that was trusted, None where all of it is. `together` is the strength of all deltas of its pair.
     """
 
     delta: DeltaInRun
@@ -45,6 +45,7 @@ class Term:
     added: Parts
     own: Tensor | None
     doubt: Doubt | None
+    together: float
 
     @property
     def evaluated(self) -> bool:
@@ -83,7 +84,7 @@ def call(
             before = _mixed(target, terms, combine[: delta.layer])
             found = tuple(f + (b - t) for f, b, t in zip(found, before, target, strict=True))
         added = tuple(strength * delta.shaped(f, t) for f, t in zip(found, target, strict=False))
-        terms.append(Term(delta, found, added, shared.own.get(delta), shared.doubts.get(delta)))
+        terms.append(Term(delta, found, added, shared.own.get(delta), shared.doubts.get(delta), together))
     return _mixed(target, terms, combine), target, terms
 
 

@@ -49,6 +49,7 @@ class DeltaInRun:
         self.last: Tensor | None = None
         self._last_added: Tensor | None = None
         self.doubt: Doubt | None = None
+        self._together = 1.0
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
@@ -97,7 +98,7 @@ class DeltaInRun:
 
     def note(self, term: Term, sigma: Tensor, prediction: Tensor) -> None:
         """Remember a call: what it found and added beside the target's `prediction`."""
-        self.doubt = term.doubt or self.doubt
+        self.doubt, self._together = term.doubt or self.doubt, term.together
         apart = self._apart()
         if apart is None:
             self.last = self._last_added = None
@@ -113,11 +114,14 @@ class DeltaInRun:
 
         Target and source then see the state without the delta, the adapted model with all of it. So it is over a
         way that loses something, where the source would misread in its own way what the delta has added, and the target
-        in another; and where the delta is one of colours, which the source has never seen at that noise.
+        in another; and where the delta is one of colours, which the source has never seen at that noise. What goes
+        beyond strength 1 the pair sees: as the picture nears its style, the delta then falls.
         """
         if self.delta.adapted is not None and self.crossing.loses:
             return torch.ones(1)
-        return self.doubt.colours if self.doubt is not None and self.doubt.colours.any() else None
+        if self.doubt is None or not self.doubt.colours.any():
+            return None
+        return self.doubt.colours / max(1.0, abs(self._together))
 
 
 def _by_picture(shares: Tensor, latent: Tensor) -> Tensor:

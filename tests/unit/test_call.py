@@ -177,6 +177,19 @@ def test_a_change_of_colours_is_taken_from_the_state_of_each_kind(strength):
     torch.testing.assert_close(states[other], bare + (1 if strength > 0 else -1) * term.found[0])
 
 
+def test_what_goes_beyond_strength_1_is_seen_by_the_pair():
+    """Else a strong delta would never find that the picture has the style already."""
+    sigma, models = torch.full((2,), HIGH), Models(target=T, source=S, adapted=turned(S))
+    for strengths in ((0.5,), (1.0,), (4.0,), (3.0, 1.0)):
+        deltas = [in_run(strength=strength, trust=Trust()) for strength in strengths]
+        for delta in deltas[1:]:
+            delta.crossing = deltas[0].crossing
+        _, _, terms = call(deltas, [add_all], noise(9), sigma, models)
+        for term in terms:
+            term.delta.note(term, sigma, T)
+            torch.testing.assert_close(term.delta.last, term.found[0] / max(1, sum(strengths)))
+
+
 def test_a_shape_leaves_the_state_as_it_is():
     delta, models = in_run(trust=Trust()), Models(target=T, source=S, adapted=A)
     for _ in range(2):
