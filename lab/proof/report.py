@@ -67,7 +67,7 @@ def closures(records: list[dict]) -> None:
                 )  # fmt: skip
         axis.set_title(gap.replace("_", " "))
         axis.set_xticks(
-            range(len(crossings)), [c.replace(", ", ",\n").replace(" -> ", "\n-> ") for c in crossings], fontsize=8
+            range(len(crossings)), [c.replace(", ", ",\n").replace(" -> ", "\n-> ") for c in crossings], fontsize=7
         )
         axis.axhline(1, color="gray", linewidth=0.8, linestyle=":")
         axis.set_ylim(-0.3, 1.15)
