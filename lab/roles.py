@@ -97,8 +97,9 @@ def with_delta(
         return [((target if who is TARGET else who)(x, sigma),) for who, x, sigma in requests]
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        (mixed, *_), (own, *_), (term,) = call([delta], [add_all], x, sigma, evaluate)
-        delta.note(term, sigma, own)
+        (mixed, *_), (own, *_), terms = call([delta], [add_all], x, sigma, evaluate)
+        for term in terms:
+            delta.note(term, sigma, own)
         return mixed
 
     return denoised
