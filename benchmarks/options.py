@@ -127,7 +127,8 @@ def main():
     how = (
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, one CPU thread. {arguments.samples} "
         f"pictures of classes that the source knows, eps -> v, Euler, {STEPS} Karras steps, cfg {CFG}, strength 1, "
-        "all of the delta as in the paper. *rows*: samples that all models evaluate, *time*: median of five runs (batch 4), both relative to the plain "
+        "all of the delta as in the paper. "
+        "*rows*: samples that all models evaluate, *time*: median of five runs (batch 4), both relative to the plain "
         "target. *error*: distance of the latents from the full method's, relative to what the full method changes. "
         "The other scores are the lab's. Its source knows pictures of one size only, so that at half the resolution "
         "just the cost tells something."

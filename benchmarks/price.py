@@ -160,7 +160,8 @@ def main():
     how = (
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, one CPU thread. {arguments.samples} "
         f"pictures of classes that the source knows, one seed, Karras steps, cfg {CFG}, strength 1, all of "
-        "the delta as in the paper. *rows*: samples that all models evaluate, relative to the plain target; *work*: the same by their size. *judge*, *colour*, "
+        "the delta as in the paper. *rows*: samples "
+        "that all models evaluate, relative to the plain target; *work*: the same by their size. *judge*, *colour*, "
         "*detail*: how much of the full method's effect is kept, with the same steps and sampler. *class*: how often "
         "the judge sees what was asked for. `python -m harness benchmarks.price` writes it."
     )
