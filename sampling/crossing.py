@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .bridges import Affine, polar
-from .noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
+from .noise_levels import NoiseLevels, by_sample, known_range, mix, noise_in, noise_to_signal, sigma_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ class Seen:
         level = crossing.sigma_for(branch, sigma)
         seen = mix(self.own(0), self._noise, level, branch)
         if crossing.keeps(branch):
-            seen = torch.where((level == sigma).reshape(-1, *[1] * (x.ndim - 1)), x, seen)
+            seen = torch.where(by_sample(level == sigma, x), x, seen)
         return seen, level
 
     @cached_property

@@ -12,7 +12,7 @@ from .crossing import Crossing
 from .delta import Delta
 from .errors import step_of
 from .limits import limited
-from .noise_levels import noise_to_signal, signal_of
+from .noise_levels import by_sample, noise_to_signal, signal_of
 from .reuse import Held
 from .schedule import Progress
 from .trace import Trace
@@ -85,7 +85,7 @@ class DeltaInRun:
             return find()
         ratio = noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
         shares = self._apart()
-        apart = 0.0 if shares is None else _by_picture(shares, denoised)
+        apart = 0.0 if shares is None else by_sample(shares.to(denoised), denoised)
         return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find, apart)
 
     def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class DeltaInRun:
         if apart is None:
             self.last = self._last_added = None
         else:
-            share = _by_picture(apart, prediction)
+            share = by_sample(apart.to(prediction), prediction)
             kept = term.own if self.crossing.loses else term.found[0]
             self.last = self.last if kept is None else share * kept
             self._last_added = share * term.added[0]
@@ -122,8 +122,3 @@ class DeltaInRun:
         if self.doubt is None or not self.doubt.colours.any():
             return None
         return self.doubt.colours / max(1.0, abs(self._together))
-
-
-def _by_picture(shares: Tensor, latent: Tensor) -> Tensor:
-    """Return `shares` [B] in a form that multiplies a latent [B, C, ...]."""
-    return shares.to(latent).reshape(-1, *[1] * (latent.ndim - 1))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .noise_levels import by_sample
+
 BANDS = ("all", "low", "high")
 
 
@@ -57,7 +59,7 @@ def low_pass(latent: Tensor, cutoff: float) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
+    return by_sample((a * b).flatten(1).sum(1), a)
 
 
 def _norm(a: Tensor) -> Tensor:

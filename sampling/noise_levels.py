@@ -50,18 +50,23 @@ def known_range(*models: NoiseLevels) -> tuple[float, float]:
     return max(low for low, _ in ends), min(high for _, high in ends)
 
 
+def by_sample(values: Tensor, latent: Tensor) -> Tensor:
+    """Return `values`, one [1] or one for each sample [B], in a form that multiplies a latent [B, C, ...]."""
+    return values.reshape(-1, *[1] * (latent.ndim - 1))
+
+
 def noise_in(x: Tensor, clean: Tensor, sigma: Tensor, levels: NoiseLevels) -> Tensor:
     """Return the noise e [B, C, ...] of the latent x, given its clean part; `sigma` is [B], above 0."""
-    a, b = (factor.reshape(-1, *[1] * (x.ndim - 1)) for factor in mixing(sigma, levels))
+    a, b = (by_sample(factor, x) for factor in mixing(sigma, levels))
     return (x - a * clean) / b
 
 
 def mix(clean: Tensor, noise: Tensor, sigma: Tensor, levels: NoiseLevels) -> Tensor:
     """Return the noisy latent a z + b e [B, C, ...]; `sigma` is [B]."""
-    a, b = (factor.reshape(-1, *[1] * (clean.ndim - 1)) for factor in mixing(sigma, levels))
+    a, b = (by_sample(factor, clean) for factor in mixing(sigma, levels))
     return a * clean + b * noise
 
 
 def signal_of(clean: Tensor, sigma: Tensor, levels: NoiseLevels) -> Tensor:
     """Return a z: what the clean latent z [B, C, ...] makes up of a noisy one; `sigma` is [B]."""
-    return clean * mixing(sigma, levels)[0].reshape(-1, *[1] * (clean.ndim - 1))
+    return clean * by_sample(mixing(sigma, levels)[0], clean)

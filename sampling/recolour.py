@@ -52,9 +52,9 @@ def _moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     mean = both.mean(2)
     centred = both - mean[..., None]
     covariance = centred @ centred.mT / both.shape[2]
-    # What is not finite is reported where it is mixed. Here it would only stop the decompositions.
-    mean, covariance = (moment.double().cpu().nan_to_num(0, 0, 0) for moment in (mean, covariance))
-    return mean, covariance
+    # A GPU is waited for once. What is not finite is reported where it is mixed; here it would stop the decompositions.
+    moments = torch.cat([covariance, mean[..., None]], 2).double().cpu().nan_to_num(0, 0, 0)
+    return moments[..., -1], moments[..., :-1]
 
 
 def _ridged(covariance: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .noise_levels import by_sample
 from .recolour import recoloured, unexplained
 
 COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
@@ -81,7 +82,7 @@ def without_doubt(own: Tensor, known: Tensor, other: Tensor, share: Tensor) -> t
 
     What `other` is beyond `known` then has the target's shape.
     """
-    share = share.to(own).reshape(-1, *[1] * (own.ndim - 1))
+    share = by_sample(share.to(own), own)
     return torch.lerp(known, own, share), torch.lerp(other, recoloured(own, known, other), share)
 
 
