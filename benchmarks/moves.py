@@ -50,7 +50,6 @@ def main() -> None:
     options = chained(
         option("DeltaResolution", scale=0.5),
         over_a_bridge(runs, "source", "flow_target"),
-        option("DeltaTrust"),
         option("DeltaLimits", band="low", parallel=0.5, norm_limit=1.0),
         option("DeltaMask", mask=torch.ones(1, 64, 64)),
         option("DeltaSchedule", curve="linear", strength_end=0.5),

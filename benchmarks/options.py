@@ -18,12 +18,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from harness.nodes import whole
 from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import Scores, table, with_closures
-from lab.proof.runs import Made, Runs, option, whole
+from lab.proof.runs import Made, Runs, option
+
+from .points import draw_point
 
 HERE = Path(__file__).parent
+SIDES = (-20, -4), (7, -4)
 FULL, HALF, TARGET, ORACLE = "full method", "half the resolution", "target", "oracle"
 
 
@@ -99,11 +103,7 @@ def draw(rows: dict[str, dict], path: Path) -> None:
             continue
         share = row["closure judge"] / rows[FULL]["closure judge"]
         colour = "firebrick" if name.startswith("fast") else "tab:blue"
-        label = f"{number}  {name}: {row['rows']:.2f}, {share:.2f}"
-        axes.plot(row["rows"], share, "o", color=colour, label=label)
-        # Numbers of neighbours on different sides, so that they can be read.
-        where = (7, -4) if number % 2 else (-20, -4)
-        axes.annotate(str(number), (row["rows"], share), xytext=where, textcoords="offset points")
+        draw_point(axes, number, row["rows"], share, name, SIDES, marker="o", color=colour)
     axes.margins(x=0.08)
     axes.axhline(0.97, color="gray", linewidth=0.8, linestyle=":")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=1)

@@ -19,17 +19,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from harness.nodes import whole
 from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import DISTANCES, Scores, table
-from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option, whole
+from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option
+
+from .points import draw_point
 
 HERE = Path(__file__).parent
 SAME, APART = "eps -> v", "another autoencoder"
 FULL, FAST, AUTHORS = "full method", "fast", "the authors' node"
 FEW_TO_MANY, TWO_CALLS = (8, 12, 20, 30, 50), ("heun", "dpm_2", "dpmpp_sde")
 GUIDANCE = "off", "kept"
-SIDES = (6, 4), (-14, -12), (6, -12), (-14, 4), (-4, -18)  # of a point, for its number; in typographic points
+SIDES = (6, 4), (-14, -12), (6, -12), (-14, 4), (-4, -18)
 COLOURS = {FAST: "firebrick", "every": "tab:blue", "pair": "tab:green", AUTHORS: "black", FULL: "gray"}
 
 
@@ -132,11 +135,7 @@ def draw(rows: list[dict], path: Path) -> None:
             name = row["delta"]
             start = next((key for key in COLOURS if name.startswith(key)), FAST)
             marker = "s" if "kept" in name else "o"
-            label = f"{number}  {name}: {row['rows']:.2f}, {row['judge']:.2f}"
-            panel.plot(row["rows"], row["judge"], marker, color=COLOURS[start], label=label)
-            # Numbers of neighbours on different sides, so that they can be read.
-            where = SIDES[number % len(SIDES)]
-            panel.annotate(str(number), (row["rows"], row["judge"]), xytext=where, textcoords="offset points")
+            draw_point(panel, number, row["rows"], row["judge"], name, SIDES, marker=marker, color=COLOURS[start])
         for share in (0.98, 0.95):
             panel.axhline(share, color="gray", linewidth=0.8, linestyle=":")
         panel.set_title(title)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional
 
 from harness.host import REPOSITORY
-from harness.nodes import option, run_node
+from harness.nodes import option, run_node, whole
 
 from . import adapters, autoencoder, lifted, shapes
 from .family import CFG, STEPS
@@ -110,9 +110,8 @@ def control(lab: Sampler) -> Panels:
 
 
 def trusted(lab: Sampler) -> Panels:
-    made = lab.both(lab.pair(names=(UNKNOWN, UNKNOWN)), said=UNKNOWN, seed=7)
-    trust = option("DeltaTrust", lab.pair(names=(UNKNOWN, UNKNOWN)))
-    return made | {"with Trust": lab.run(trust, said=UNKNOWN, seed=7)}
+    delta = lab.pair(names=(UNKNOWN, UNKNOWN))
+    return {"as in the paper": lab.run(whole(delta), said=UNKNOWN, seed=7)} | lab.both(delta, said=UNKNOWN, seed=7)
 
 
 def masked(lab: Sampler) -> Panels:

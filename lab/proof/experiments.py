@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from harness.nodes import whole
 from lab import adapters, autoencoder, shapes
 from lab.family import STEPS
 
@@ -29,7 +30,7 @@ from .methods import (
     strong,
 )
 from .records import AS_IN_THE_PAPER, PLAIN, Methods, records
-from .runs import Runs, bridges_apart, chained, merged, option, whole
+from .runs import Runs, bridges_apart, chained, merged, option
 from .sweeps import sampler_sweep, steps_sweep, sweep
 
 

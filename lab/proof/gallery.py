@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.nodes import whole
 from lab import autoencoder, shapes
 
 from .methods import SMALL, delta_methods, strong
 from .results import FOLDER
-from .runs import Runs, chained, option, whole
+from .runs import Runs, chained, option
 
 SEEN, UNSEEN = np.resize(shapes.SEEN, 4), np.resize(shapes.UNSEEN, 4)
 SEED = 5

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional
 
+from harness.nodes import whole
 from lab import shapes
 from lab.denoisers import SmallNet
 from lab.family import STEPS
 from lab.roles import CROSSINGS, Roles
 
 from .records import AS_IN_THE_PAPER, PLAIN
-from .runs import Made, Runs, chained, late_sigmas, option, over_a_bridge, whole
+from .runs import Made, Runs, chained, late_sigmas, option, over_a_bridge
 
 SEEDS = (5, 6, 7)
 SAMPLES = 24

@@ -22,11 +22,6 @@ def option(name: str, **settings) -> Callable:
     return partial(nodes.option, name, **settings)
 
 
-def whole(delta):
-    """Return a DELTA as the paper has it: all of it, whatever the source knows."""
-    return option("DeltaTrust", enabled=False)(delta)
-
-
 def conditioning(labels, wanted: Tensor | None = None) -> list:
     """Return the conditioning of class labels, with maps of wanted silhouettes [B, 1, h, w] for a control."""
     context = denoisers.one_hot(torch.as_tensor(np.asarray(labels)))

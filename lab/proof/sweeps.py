@@ -5,11 +5,12 @@ from functools import partial
 
 import numpy as np
 
+from harness.nodes import whole
 from lab import shapes
 
 from .methods import FIRST, SAMPLES, SEEDS, Roles, delta_methods
 from .records import WHOLE, Methods, records
-from .runs import SAMPLERS, Runs, option, whole
+from .runs import SAMPLERS, Runs, option
 
 
 def sweep(runs: Runs) -> list[dict]:

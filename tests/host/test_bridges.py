@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from comfy.model_base import ModelType
 
-from harness.nodes import node, of_the_pack, option, run_node
+from harness.nodes import node, of_the_pack, option, run_node, whole
 
 from .gaussian import denoiser, latents, normal
 from .tiny import advanced_sampler, bridge, latent, model, pair, relative_error, seen
@@ -327,7 +327,7 @@ def test_a_delta_through_pixels_or_networks(vaes, interposer, sampler, through):
     constant = [lambda x, ratio, mean=mean: mean.expand_as(x) for mean in means]
     delta = pair(*(denoiser(d, latent_format=SD15) for d in constant))
     # One colour everywhere is no shape that target and source could agree upon.
-    delta = option("DeltaTrust", option("DeltaBridge", delta, bridge=made), enabled=False)
+    delta = whole(option("DeltaBridge", delta, bridge=made))
     target = denoiser(normal(torch.zeros(1, 16, 1, 1), 0.5), ModelType.FLOW, SD3)
     before, after = (to_target(p / 0.18215) for p in pictures)
     moved = (after - before) * 1.5305

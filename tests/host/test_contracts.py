@@ -8,7 +8,7 @@ import torch
 from comfy.latent_formats import SD3
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
-from harness.nodes import node, option
+from harness.nodes import node, option, whole
 
 from .gaussian import denoiser
 from .test_branches import after_guidance, control_net
@@ -216,4 +216,4 @@ def test_a_bridge_through_vaes_takes_three_round_trips_a_call(base, adapted):
         return len(trips)
 
     assert count(guider) == 3 * 3
-    assert count(delta_guider(model(3), option("DeltaTrust", delta))) == 3 * 3
+    assert count(delta_guider(model(3), whole(delta))) == 3 * 3

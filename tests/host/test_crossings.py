@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from comfy.model_base import ModelType
 
-from harness.nodes import option
+from harness.nodes import option, whole
 
 from .gaussian import denoiser, latents, normal
 from .tiny import advanced_sampler, bridge, delta_ksampler, ksampler, pair, relative_error
@@ -201,7 +201,7 @@ def test_space_traded_for_channels():
 
     def taken_whole(*denoisers):
         # 16 pixels of 128 channels tell nothing of shapes, 64 of 4 do.
-        return option("DeltaTrust", pair(*denoisers), enabled=False)
+        return whole(pair(*denoisers))
 
     base, moved, goal = means(4)
     turn = orthonormal(128, 16)
@@ -253,7 +253,7 @@ def test_rotation_scale_shift_and_resize_composed(sampler, kind):
     delta = pair(*(denoiser(d, model_type, latents(4, scale=1.4, shift=-0.5), settings) for d in there))
     delta = resized(bridged(delta, bridge((4, 8), (4, 8), turn, turn.T.contiguous())), 0.5, "same noise")
     # A pair of half the size is taken as it is.
-    expected = sample(target, option("DeltaTrust", pair(*(denoiser(d) for d in here)), enabled=False), sampler)
+    expected = sample(target, whole(pair(*(denoiser(d) for d in here))), sampler)
     assert relative_error(sample(target, delta, sampler), expected) < 1e-3
 
 

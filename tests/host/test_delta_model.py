@@ -6,7 +6,7 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
-from harness.nodes import of_the_pack, option, run_node, with_lora
+from harness.nodes import of_the_pack, option, run_node, whole, with_lora
 
 from .memory import partly_loaded
 from .tiny import (
@@ -171,7 +171,7 @@ def test_at_another_resolution(base, target, trusts, mask):
     """
     image = image_latent(5, size=16, noise_mask=mask[None])
     delta = pair(base, with_lora(base, 5))
-    inner = delta_model(base, option("DeltaTrust", delta) if trusts else delta)
+    inner = delta_model(base, delta if trusts else whole(delta))
     outer = option("DeltaResolution", pair(base, inner), scale=0.5)
     expected = option("DeltaResolution", pair(model(1), with_lora(model(1), 5)), scale=0.5)
     found = ksampler(delta_model(target, outer), latent_image=image, denoise=0.6)

@@ -6,7 +6,7 @@ import comfy.samplers
 import pytest
 import torch
 
-from harness.nodes import node, option, shown, with_lora
+from harness.nodes import node, option, shown, whole, with_lora
 
 from .gaussian import denoiser, normal
 from .tiny import (
@@ -240,8 +240,7 @@ def test_a_shared_source_is_evaluated_once(base, target):
 
 @pytest.mark.parametrize("sampler", ["euler", "dpmpp_sde", "euler_cfg_pp"])
 def test_autoguidance_is_a_delta_from_the_weak_model_to_the_target(base, target, sampler):
-    whole = option("DeltaTrust", pair(base, target, 0.6), enabled=False)
-    expected = advanced_sampler(target, whole, sampler)["samples"]
+    expected = advanced_sampler(target, whole(pair(base, target, 0.6)), sampler)["samples"]
     calls = {}
     found = advanced_sampler(counted(target, calls, "target"), autoguidance(counted(base, calls, "weak"), 0.6), sampler)
     assert relative_error(found["samples"], expected) < 1e-5
@@ -289,11 +288,11 @@ def test_what_is_for_pictures_is_refused_or_left_out_on_packed_latents():
     delta = pair(source, goal)
     with pytest.raises(ValueError, match="Leave the Delta Mask out"):
         advanced_sampler(goal, option("DeltaMask", delta, mask=torch.ones(1, 8, 8)), latent_image={"samples": packed})
-    trusting, whole = (
+    trusting, paper = (
         advanced_sampler(goal, each, latent_image={"samples": packed})["samples"].unbind()
-        for each in (delta, option("DeltaTrust", delta, enabled=False))
+        for each in (delta, whole(delta))
     )
-    assert all(map(torch.equal, trusting, whole))
+    assert all(map(torch.equal, trusting, paper))
 
 
 def test_the_noise_level_is_read_only_where_an_option_asks_for_it(base, adapted, target, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.nodes import option, shown
+from harness.nodes import option, shown, whole
 from lab import judge, shapes
 
 from .tiny import (
@@ -29,10 +29,6 @@ def target():
 
 def trusting(delta, limit=0.15):
     return option("DeltaTrust", delta, limit=limit)
-
-
-def as_in_the_paper(delta):
-    return option("DeltaTrust", delta, enabled=False)
 
 
 @pytest.mark.parametrize("sampler", comfy.samplers.KSampler.SAMPLERS)
@@ -78,7 +74,7 @@ def test_behind_its_window_a_delta_is_part_of_the_picture(base, adapted, sampler
 
 
 def test_several_deltas_with_and_without_trust_run_together(base, adapted, target):
-    deltas = combine(pair(base, adapted, 0.5), as_in_the_paper(pair(base, adapted, 0.5)))
+    deltas = combine(pair(base, adapted, 0.5), whole(pair(base, adapted, 0.5)))
     found = advanced_sampler(target, option("DeltaReuse", deltas, every=2), "heun")["samples"]
     assert torch.isfinite(found).all() and relative_error(found, ksampler(target, "heun")) > 0.01
 
@@ -104,7 +100,7 @@ def test_shapes_that_the_source_does_not_know_are_kept():
 
     style, kept = score(delta)
     assert style > 0.8 and kept > 0.6
-    assert score(as_in_the_paper(delta))[1] < 0.2
+    assert score(whole(delta))[1] < 0.2
 
 
 def test_a_shape_is_carried_bit_for_bit():
@@ -115,11 +111,11 @@ def test_a_shape_is_carried_bit_for_bit():
     labels = np.resize(shapes.SEEN, 4)
     wanted = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1)).round()
     delta = runs.pair("source", "source_control", labels, wanted=wanted)
-    found, whole = (runs.sample("target", labels, 5, each, steps=6).latents for each in (delta, as_in_the_paper(delta)))
-    assert torch.equal(found, whole)
+    found, paper = (runs.sample("target", labels, 5, each, steps=6).latents for each in (delta, whole(delta)))
+    assert torch.equal(found, paper)
 
 
 def test_what_changes_nothing_is_the_delta_itself(base, adapted):
     delta = pair(base, adapted)
     assert trusting(delta) is delta
-    assert as_in_the_paper(delta) is not delta
+    assert whole(delta) is not delta
