@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..sampling.host.colour_guidance import with_colour_guidance
-from .inputs import CATEGORY, percent_input
+from .inputs import CATEGORY, percent_input, window_problem
 
 
 class DeltaColorGuidance(io.ComfyNode):
@@ -43,6 +43,10 @@ class DeltaColorGuidance(io.ComfyNode):
             ],
             outputs=[io.Model.Output(tooltip="The model with the guidance, for any sampler.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, start_percent: float | None, end_percent: float | None) -> bool | str:
+        return window_problem(start_percent, end_percent, "guidance") or True
 
     @classmethod
     def execute(

@@ -14,7 +14,7 @@ from ..sampling.limits import BANDS, Limits
 from ..sampling.reuse import Reuse
 from ..sampling.schedule import CURVES, Schedule
 from ..sampling.trust import Trust
-from .inputs import CATEGORY, DeltaType, delta_input, delta_output, percent_input, strength_input
+from .inputs import CATEGORY, DeltaType, delta_input, delta_output, percent_input, strength_input, window_problem
 
 OFF, KEPT = "off", "kept"
 
@@ -60,13 +60,7 @@ class DeltaSchedule(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, start_percent: float | None, end_percent: float | None) -> bool | str:
-        # What is connected has no value yet.
-        if start_percent is not None and end_percent is not None and start_percent > end_percent:
-            return (
-                f"start_percent is {start_percent} and end_percent {end_percent}, so the delta would never act. Set "
-                "start_percent to at most end_percent."
-            )
-        return True
+        return window_problem(start_percent, end_percent, "delta") or True
 
     @classmethod
     def execute(cls, delta: Deltas, **settings: Any) -> io.NodeOutput:

@@ -273,8 +273,9 @@ def test_the_fast_preset_keeps_the_guidance_of_a_weak_model(base):
     assert weak.source.cfg == 5.0 and weak.reuse.places
 
 
-def test_a_window_that_ends_before_it_starts_is_refused():
-    validate = node("DeltaSchedule").validate_inputs
+@pytest.mark.parametrize("name", ["DeltaSchedule", "DeltaColorGuidance"])
+def test_a_window_that_ends_before_it_starts_is_refused(name):
+    validate = node(name).validate_inputs
     assert validate(start_percent=0.2, end_percent=0.2) is True
     assert "at most end_percent" in validate(start_percent=0.6, end_percent=0.5)
     assert validate(start_percent=None, end_percent=0.5) is True, "a connected input is not known yet"
