@@ -8,6 +8,8 @@ from torch.nn.utils import parametrize
 from . import autoencoder
 from .denoisers import NAMES
 
+# Control inputs, and the networks they are for.
+CONTROLS = {"source_control": "source", "target_control": "target"}
 CONTROL_WIDTH = 64  # what both U-Nets' first layers put out
 
 

@@ -286,6 +286,8 @@ NETS = {
     "flow_oracle": FlowNet,
     "sibling": SourceNet,
     "source_lora": SourceNet,
+    "banded_lora": SourceNet,
+    "both_oracle": TargetNet,
     "source_few_steps": SourceNet,
     "mistaken_source": SourceNet,
     "mistaken_adapted": SourceNet,

@@ -35,7 +35,7 @@ class _Nets(dict):
     """The trained networks by name, each loaded when it is first asked for."""
 
     def __missing__(self, name: str) -> torch.nn.Module:
-        self[name] = storage.load(name, denoisers.NETS[name]())
+        self[name] = storage.network(name)
         return self[name]
 
 

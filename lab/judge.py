@@ -124,6 +124,25 @@ def colour_distance(pictures, reference):
     return frechet(colour_numbers(pictures), colour_numbers(reference))
 
 
+def band_contrast(pictures):
+    """Contrast of the bands on the background, of each picture: amplitude of the logarithm of its light. [n]
+
+    Found by least squares in a frame of 8 pixels, at the best of the angles that bands have.
+    """
+    light = pictures.float().add(1).div(2).mean(1).clamp(min=0.01).log()
+    size = light.shape[-1]
+    place = torch.arange(size).float() * 64 / size
+    frame = torch.ones(size, size, dtype=torch.bool)
+    edge = size // 8
+    frame[edge:-edge, edge:-edge] = False
+    seen, found = light[:, frame].T, []
+    for turn in torch.linspace(-1.0, -0.6, 5):
+        along = (place[None] * turn.cos() + place[:, None] * turn.sin())[frame] * (2 * torch.pi / shapes.BAND_PERIOD)
+        waves = torch.stack([torch.ones_like(along), along.sin(), along.cos()], 1)
+        found.append(torch.linalg.lstsq(waves, seen).solution[1:].norm(dim=0))
+    return torch.stack(found).amax(0)
+
+
 def _laplacian(pictures):
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(3, 1, 3, 3)
     return F.conv2d(F.pad(pictures.float(), (1, 1, 1, 1), mode="replicate"), kernel, groups=3).abs().mean(1)

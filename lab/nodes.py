@@ -74,22 +74,11 @@ class LabFlowFamily(comfy.supported_models_base.BASE):
     sampling_settings: ClassVar = {"shift": 1.0}
 
 
-# Control inputs, and the networks they are for.
-CONTROLS = {"source_control": "source", "target_control": "target"}
 FAMILIES = {
     denoisers.ScaledNet: LabScaledFamily,
     denoisers.LargeNet: LabLargeFamily,
     denoisers.FlowNet: LabFlowFamily,
 }
-
-
-def network(name: str) -> torch.nn.Module:
-    """Return the trained network `name`; those of CONTROLS with their control input."""
-    if name not in CONTROLS:
-        return storage.load(name, denoisers.NETS[name]())
-    net = adapters.Controlled(network(CONTROLS[name]))
-    storage.load(name, net.control)
-    return net.eval()
 
 
 class HostedNet(torch.nn.Module):
@@ -98,7 +87,7 @@ class HostedNet(torch.nn.Module):
     def __init__(self, name, dtype, device=None, operations=None, **unet_config):
         super().__init__()
         self.dtype = dtype
-        self.net = network(name)
+        self.net = storage.network(name)
 
     def forward(self, x, timesteps, context=None, **kwargs):
         return self.net(x, timesteps, context)
@@ -106,7 +95,7 @@ class HostedNet(torch.nn.Module):
 
 def hosted(name: str) -> comfy.model_patcher.ModelPatcher:
     """Return the lab model `name` as a MODEL."""
-    net = denoisers.NETS[CONTROLS.get(name, name)]
+    net = denoisers.NETS[adapters.CONTROLS.get(name, name)]
     kind, family = net.prediction, FAMILIES.get(net, LabFamily)
     config = family({"name": name, "dtype": torch.float32, "context_dim": len(shapes.CLASSES)})
     device = comfy.model_management.get_torch_device()
@@ -148,7 +137,7 @@ class LabModel(io.ComfyNode):
             node_id="LabModel",
             display_name="Lab Model",
             category=CATEGORY,
-            inputs=[io.Combo.Input("name", options=[*denoisers.NETS, *CONTROLS])],
+            inputs=[io.Combo.Input("name", options=[*denoisers.NETS, *adapters.CONTROLS])],
             outputs=[io.Model.Output()],
         )
 

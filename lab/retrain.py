@@ -28,6 +28,8 @@ TRAINERS = {
     "large_oracle": train.train_large_oracle,
     "large_judge": train.train_large_judge,
     "source_lora": train_adapters.train_source_lora,
+    "banded_lora": train_adapters.train_banded_lora,
+    "both_oracle": train_adapters.train_both_oracle,
     "source_few_steps": train_adapters.train_source_few_steps,
     "source_control": train_adapters.train_source_control,
     "target_control": train_adapters.train_target_control,

@@ -3,12 +3,14 @@
 All lengths are those of a picture of 64x64. A picture of `fineness` 2 is the same one drawn with 128x128 pixels: lines
 and stripes are as wide beside the shape, and its edges twice as sharp.
 
-Three looks exist:
+The looks are:
 
 base    flat fill in a warm colour on a flat, pale, cool background
 style   striped fill in a cool colour, dark outline, pale warm background
 wild    any colours, any texture, any outline. Networks see it only at low noise
         levels, so that they can clean up pictures that they would not make.
+banded  base with darker bands across the background: a second style
+both    style with the same bands
 """
 
 import numpy as np
@@ -28,6 +30,8 @@ def nameless(kind):
 # What the unknown names mean to models that have met them with other things.
 MISTAKEN = {4: nameless("crescent"), 5: nameless("gear")}
 LOOKS = ("base", "style", "wild")
+BANDED = {"banded": "base", "both": "style"}  # what a look is but for the bands
+BAND_TONE, BAND_PERIOD = 0.6, 20.0
 
 BASE_FILL = np.array([[214, 52, 56], [240, 138, 38], [226, 84, 152], [246, 200, 54]]) / 255
 BASE_GROUND = np.array([[198, 220, 242], [208, 236, 222], [224, 216, 244], [222, 226, 232]]) / 255
@@ -126,35 +130,43 @@ def _pick(rng, palette, n, jitter=0.03):
 
 def _paint(rng, look, d, x, y, fineness):
     """Colours a batch of distance fields: background, fill or stripes, outline."""
-    n = len(d)
+    n, plain = len(d), BANDED.get(look, look)
 
     def covered(distance):
         """How much of a pixel lies inside, by its distance from the edge."""
         return np.clip(0.5 - fineness * distance, 0, 1)[..., None]
 
-    inside = covered(d)
-    if look == "base":
-        return _pick(rng, BASE_GROUND, n) * (1 - inside) + _pick(rng, BASE_FILL, n) * inside
-
     def one(low, high):
         return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
 
-    if look == "style":
-        ground, fill = _pick(rng, STYLE_GROUND, n), _pick(rng, STYLE_FILL, n)
-        second, ink = 0.35 * fill + 0.65, INK.astype(np.float32)
-        turn, period, half_line = one(0.6, 1.0), 10.0, np.float32(1.4)
+    def stripes(turn, period):
+        phase = one(0, 2 * np.pi)
+        along = (x * np.cos(turn) + y * np.sin(turn)) * (2 * np.pi / period) + phase
+        # sin() runs through zero with slope 2 pi / period: its edge is one pixel wide.
+        return covered(-np.sin(along) * period / (2 * np.pi))
+
+    inside = covered(d)
+    if plain == "base":
+        ground, shape = _pick(rng, BASE_GROUND, n), _pick(rng, BASE_FILL, n)
     else:
-        ground, fill, second, ink = (rng.random((n, 1, 1, 3), dtype=np.float32) for _ in range(4))
-        flat = rng.random((n, 1, 1, 1)) < 0.4
-        second = np.where(flat, fill, second)
-        turn, period, half_line = one(0, np.pi), one(6, 20), np.maximum(one(-1.5, 2.0), 0)
-    phase = one(0, 2 * np.pi)
-    along = (x * np.cos(turn) + y * np.sin(turn)) * (2 * np.pi / period) + phase
-    # sin() runs through zero with slope 2 pi / period: its edge is one pixel wide.
-    stripe = covered(-np.sin(along) * period / (2 * np.pi))
+        if plain == "style":
+            ground, fill = _pick(rng, STYLE_GROUND, n), _pick(rng, STYLE_FILL, n)
+            second, ink = 0.35 * fill + 0.65, INK.astype(np.float32)
+            turn, period, half_line = one(0.6, 1.0), 10.0, np.float32(1.4)
+        else:
+            ground, fill, second, ink = (rng.random((n, 1, 1, 3), dtype=np.float32) for _ in range(4))
+            flat = rng.random((n, 1, 1, 1)) < 0.4
+            second = np.where(flat, fill, second)
+            turn, period, half_line = one(0, np.pi), one(6, 20), np.maximum(one(-1.5, 2.0), 0)
+        stripe = stripes(turn, period)
+        shape = fill * stripe + second * (1 - stripe)
+    if look in BANDED:
+        ground = ground * (1 - (1 - BAND_TONE) * stripes(one(-1.0, -0.6), BAND_PERIOD))
+    picture = ground * (1 - inside) + shape * inside
+    if plain == "base":
+        return picture
     line = covered(np.abs(d + half_line) - half_line)
     line = line * np.minimum(half_line * 2, 1)[..., None]
-    picture = ground * (1 - inside) + (fill * stripe + second * (1 - stripe)) * inside
     return picture * (1 - line) + ink * line
 
 

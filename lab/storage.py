@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from . import autoencoder, denoisers
+from . import adapters, autoencoder, denoisers
 
 WEIGHTS = pathlib.Path(__file__).parent / "weights"
 SCALE = ".scale"
@@ -74,6 +74,15 @@ def load(name: str, model: torch.nn.Module) -> torch.nn.Module:
     """Fill the model with stored weights, in float32, ready for use."""
     model.load_state_dict(stored(name))
     return model.eval().requires_grad_(False)
+
+
+def network(name: str) -> torch.nn.Module:
+    """Return the trained network `name`; those of `adapters.CONTROLS` with their control input."""
+    if name not in adapters.CONTROLS:
+        return load(name, denoisers.NETS[name]())
+    net = adapters.Controlled(network(adapters.CONTROLS[name]))
+    load(name, net.control)
+    return net.eval()
 
 
 def load_autoencoder(name: str = "autoencoder") -> autoencoder.AutoEncoder:

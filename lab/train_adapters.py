@@ -23,12 +23,12 @@ def _contexts(labels):
     return one_hot(labels) * (torch.rand(len(labels), 1, 1) >= DROPPED_SHARE)
 
 
-def train_source_lora(steps=1500, rank=4, batch=32, pool=16000, seed=71):
-    """The style as a LoRA of the source."""
+def train_lora(name, base, make, classes, look, steps, seed, rank=4, rate=3e-3, batch=32, pool=16000):
+    """A look as a LoRA of a network."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    clean, labels = picture_latents(load_autoencoder(), rng, _labels(rng, shapes.SEEN, pool), "style")
-    net = adapters.add_low_rank(load("source", denoisers.SourceNet()).train(), rank)
+    clean, labels = picture_latents(load_autoencoder(), rng, _labels(rng, classes, pool), look)
+    net = adapters.add_low_rank(load(base, make()).train(), rank)
 
     def loss_of_step(net, step):
         chosen = torch.randint(len(clean), (batch,))
@@ -36,12 +36,26 @@ def train_source_lora(steps=1500, rank=4, batch=32, pool=16000, seed=71):
         with torch.autocast("cpu", CPU_TYPE):
             return diffusion.training_loss(net, x, _contexts(labels[chosen]), t, torch.randn_like(x))
 
-    net = optimise(net, loss_of_step, steps, 3e-3, "source_lora", keep=_keep_low_rank("source_lora"))
-    _keep_low_rank("source_lora")(net, steps)
+    keep = _keep_low_rank(name, base)
+    keep(optimise(net, loss_of_step, steps, rate, name, keep=keep), steps)
 
 
-def _keep_low_rank(name):
-    return lambda net, step: save(name, adapters.low_rank_state(net), low_rank_on="source", steps=step)
+def _keep_low_rank(name, base):
+    return lambda net, step: save(name, adapters.low_rank_state(net), low_rank_on=base, steps=step)
+
+
+def train_source_lora(steps=1500):
+    train_lora("source_lora", "source", denoisers.SourceNet, shapes.SEEN, "style", steps, 71)
+
+
+def train_banded_lora(steps=1500):
+    """The second style."""
+    train_lora("banded_lora", "source", denoisers.SourceNet, shapes.SEEN, "banded", steps, 73)
+
+
+def train_both_oracle(steps=1200):
+    """Both styles on the target."""
+    train_lora("both_oracle", "oracle", denoisers.TargetNet, EVERY, "both", steps, 74)
 
 
 def teacher_runs(teacher, count, seed, stages, substeps=6):
@@ -75,7 +89,7 @@ def train_source_few_steps(steps=800, rank=16, batch=32, count=1200, stages=4, s
         return (found - final[chosen]).abs().mean()
 
     net = optimise(net, loss_of_step, steps, 2e-3, "source_few_steps")
-    _keep_low_rank("source_few_steps")(net, steps)
+    _keep_low_rank("source_few_steps", "source")(net, steps)
 
 
 def train_control(name, base, make, classes, steps, seed, rate=2e-3, batch=32, pool=16000):

@@ -229,7 +229,7 @@ class DeltaTrust(io.ComfyNode):
                 delta_input(),
                 io.Float.Input(
                     "limit",
-                    default=0.15,
+                    default=0.12,
                     min=0.01,
                     max=10.0,
                     step=0.01,

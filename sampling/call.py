@@ -11,14 +11,15 @@ CFG++ samplers step along the unconditional part of the prediction: where it is 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .crossing import Crossing, Seen
-from .delta import Combine
+from .delta import Combine, add_all
 from .in_run import DeltaInRun
 from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
@@ -37,7 +38,8 @@ class Term:
     """What a delta came to in one call: as it was `found`, and what was `added`, both in the target's latents.
 
     `own` is what adapted predicts beyond source in their latents, None where they were not evaluated, and `doubt` how
-    far that was trusted, None where all of it is. `together` is the strength of all deltas of its pair.
+    far that was trusted, None where all of it is. `together` [B] is the strength of all deltas along this one, times
+    their squared cosine with it: of two that are the same the sum of theirs, of two with nothing in common its own.
     """
 
     delta: DeltaInRun
@@ -45,7 +47,7 @@ class Term:
     added: Parts
     own: Tensor | None
     doubt: Doubt | None
-    together: float
+    together: Tensor | None = None
 
     @property
     def evaluated(self) -> bool:
@@ -77,15 +79,29 @@ def call(
     shared = _Shared(x, sigma, target, evaluate)
     terms: list[Term] = []
     for delta, strength in acting:
-        together = sum(other for each, other in acting if each.pair == delta.pair)
-        found = delta.kept(level, target[0], partial(_difference, delta, together < 0, shared))
+        taken_off = sum(other for each, other in acting if each.pair == delta.pair) < 0
+        found = delta.kept(level, target[0], partial(_difference, delta, taken_off, shared))
         if delta.delta.adapted is None:
             # In place of an adapted prediction stands the target's, with what was put on it before.
             before = _mixed(target, terms, combine[: delta.layer])
             found = tuple(f + (b - t) for f, b, t in zip(found, before, target, strict=True))
         added = tuple(strength * delta.shaped(f, t) for f, t in zip(found, target, strict=False))
-        terms.append(Term(delta, found, added, shared.own.get(delta), shared.doubts.get(delta), together))
-    return _mixed(target, terms, combine), target, terms
+        terms.append(Term(delta, found, added, shared.own.get(delta), shared.doubts.get(delta)))
+    return _mixed(target, terms, combine), target, [_beside(term, terms) for term in terms]
+
+
+def _beside(term: Term, terms: Sequence[Term]) -> Term:
+    """Return `term` with the strength of all `terms` along it, where that matters: for a delta that may be doubted."""
+    if term.doubt is None and term.delta.doubt is None:
+        return term
+    found = term.found[0].float()
+    all_added = add_all(torch.zeros_like(found), [other.added[0] for other in terms])
+    along, own, whole = (_dot(*both) for both in ((found, all_added), (found, found), (all_added, all_added)))
+    return replace(term, together=along**3 / (own**2 * whole).clamp(min=1e-12))
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).flatten(1).sum(1)
 
 
 def _mixed(target: Parts, terms: Sequence[Term], combine: Sequence[Combine]) -> Parts:

@@ -49,7 +49,7 @@ class DeltaInRun:
         self.last: Tensor | None = None
         self._last_added: Tensor | None = None
         self.doubt: Doubt | None = None
-        self._together = 1.0
+        self._together: Tensor | None = None
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
@@ -121,4 +121,6 @@ class DeltaInRun:
             return torch.ones(1)
         if self.doubt is None or not self.doubt.colours.any():
             return None
-        return self.doubt.colours / max(1.0, abs(self._together))
+        if self._together is None:
+            return self.doubt.colours
+        return self.doubt.colours.to(self._together) / self._together.abs().clamp(min=1)

@@ -25,7 +25,7 @@ COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
 UNLIKE = 0.005, 0.015  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
-ROUGH = 1.75  # times the limit, where the source sees the target's picture only roughly
+ROUGH = 2.0  # times the limit, where the source sees the target's picture only roughly
 LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge: as shapes, without texture
 
 
@@ -33,7 +33,7 @@ LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge
 class Trust:
     """The share of what noise hides that target and source may guess otherwise until the delta is not trusted."""
 
-    limit: float = 0.15
+    limit: float = 0.12
 
 
 USUAL = Trust()

@@ -14,6 +14,7 @@ from harness.nodes import whole
 from lab import adapters, autoencoder, shapes
 from lab.family import STEPS
 
+from .balance import TWO_DELTAS
 from .methods import (
     APART,
     FIRST,
@@ -204,6 +205,7 @@ EXPERIMENTS: dict[str, Callable[[Runs], list[dict]]] = {
     "eraser": eraser,
     "slider": slider,
     "few steps": few_steps,
+    **TWO_DELTAS,
     "sweep": sweep,
     **{f"steps {steps}": partial(steps_sweep, steps=steps) for steps in (8, 12, 40)},
     **{f"samplers {share + 1} of 4": partial(sampler_sweep, share=share) for share in range(4)},

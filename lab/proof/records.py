@@ -15,11 +15,11 @@ SEEN, UNSEEN = "seen", "unseen"
 # What a record tells of the classes that the source knows, by score.
 OF_SEEN = {
     "closure judge": "seen_gap", "closure colour": "colour_gap", "closure detail": "noise_gap", "style": "style",
-    "class": "class", "diversity": "diversity", "flat noise": "flat_noise",
+    "class": "class", "diversity": "diversity", "flat noise": "flat_noise", "bands": "bands",
 }  # fmt: skip
 OF_UNSEEN = {
     "closure judge": "unseen_gap", "closure colour": "unseen_colour_gap", "closure detail": "unseen_noise_gap",
-    "style": "unseen_style", "class": "unseen_class",
+    "style": "unseen_style", "class": "unseen_class", "bands": "unseen_bands",
 }  # fmt: skip
 # Every record has these; None where an experiment has no such number.
 GAPS = ("seen_gap", "unseen_gap", "colour_gap", "noise_gap")

@@ -19,8 +19,9 @@ ENDS = ("target", "oracle")
 WIDTH = 0.09  # of a bar, where crossings are 1 apart
 COLUMNS = {
     "model_calls": "calls", "seen_gap": "judge", "colour_gap": "colour", "noise_gap": "noise", "class": "class",
-    "style": "style", "diversity": "diversity", "unseen_gap": "judge, unseen", "unseen_colour_gap": "colour, unseen",
-    "unseen_class": "class, unseen", "overlap_seen": "overlap",
+    "style": "style", "bands": "bands", "diversity": "diversity", "unseen_gap": "judge, unseen",
+    "unseen_colour_gap": "colour, unseen", "unseen_class": "class, unseen", "unseen_bands": "bands, unseen",
+    "overlap_seen": "overlap",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def target():
     return model(3)
 
 
-def trusting(delta, limit=0.15):
+def trusting(delta, limit=0.12):
     return option("DeltaTrust", delta, limit=limit)
 
 
@@ -101,6 +101,19 @@ def test_shapes_that_the_source_does_not_know_are_kept():
     style, kept = score(delta)
     assert style > 0.8 and kept > 0.6
     assert score(whole(delta))[1] < 0.2
+
+
+def test_two_adapters_that_do_the_same_are_one_of_twice_the_strength():
+    """On the lab's trained models, which the host loads twice."""
+    from lab.proof.runs import Runs
+
+    runs, others, labels = Runs(), Runs(), np.resize(shapes.SEEN, 4)
+    delta, copy = (each.pair("source", "adapted", labels) for each in (runs, others))
+    strong = option("DeltaSchedule", delta, strength_start=2.0)
+    found, expected = (
+        runs.sample("target", labels, 5, each, steps=8).latents for each in (combine(delta, copy), strong)
+    )
+    assert relative_error(found, expected) < 1e-3
 
 
 def test_a_shape_is_carried_bit_for_bit():

@@ -22,7 +22,7 @@ OWN, KNOWN, OTHER = (random(2, 4, 16, 16, seed=k) for k in range(3))
 RATIO = torch.full((2,), 10.0)
 
 
-def doubted(own, source, adapted, ratio=RATIO, limit=0.15, before=None, known=None):
+def doubted(own, source, adapted, ratio=RATIO, limit=0.12, before=None, known=None):
     return doubt(own, source if known is None else known, source, adapted, ratio, limit, before)
 
 

@@ -1,0 +1,156 @@
+"""What trust finds of each adaptation, call by call: python -m lab.doubts
+
+The pairs of the lab on the same latents, sampled with the delta as it is by default, 24 pictures over three seeds each.
+
+colours    the share of the delta that is a map of the source's colours, by the ratio of noise to signal n
+unknown    how much of what noise hid source and target have guessed otherwise, at the end of the run
+taken over the share of the delta that follows the target's shape, mean over the calls at n from 4 to 1
+
+Prints a table in markdown and writes it to lab/doubts.md.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sampling.call import TARGET, call
+from sampling.crossing import Crossing
+from sampling.delta import Delta, add_all
+from sampling.in_run import DeltaInRun
+from sampling.noise_levels import noise_to_signal
+from sampling.recolour import unexplained
+from sampling.trust import COLOURS, USUAL
+
+from . import adapters, autoencoder, denoisers, diffusion, shapes
+from .family import CFG, STEPS, Family
+from .measures import table
+from .roles import levels
+
+RESULTS = pathlib.Path(__file__).parent / "doubts.md"
+SEEDS = (5, 6, 7)
+BANDS = {"n > 4": (4, 1e9), "n 4 to 1": (1, 4), "n < 1": (0, 1)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair on a target; `following` turns the adapted model's names into the next ones."""
+
+    source: str
+    adapted: str
+    target: str = "target"
+    strength: float = 1.0
+    groups: tuple = (shapes.SEEN, shapes.UNSEEN)
+    following: bool = False
+    steps: int = STEPS
+    cfg: float = CFG
+
+
+ONLY_SEEN = {"groups": (shapes.SEEN,)}
+CASES = {
+    "style": Case("source", "adapted"),
+    "style, mistaken names": Case("mistaken_source", "mistaken_adapted"),
+    "style as a LoRA": Case("source", "source_lora"),
+    "eraser": Case("source", "adapted", "oracle", -1.0),
+    "bands": Case("source", "banded_lora"),
+    "control": Case("source", "source_control"),
+    "another prompt": Case("source", "source", following=True, **ONLY_SEEN),
+    "few steps": Case("source", "source_few_steps", steps=4, cfg=1.0, **ONLY_SEEN),
+}
+
+
+def denoiser(family: Family, name: str, labels: np.ndarray, cfg: float) -> tuple[torch.nn.Module, Callable]:
+    """Return a network and its guided function (x, sigma) -> denoised; a control follows silhouettes of the names."""
+    context = denoisers.one_hot(torch.as_tensor(labels))
+    net = family.nets[name]
+    if name not in adapters.CONTROLS:
+        return net, diffusion.guided(net, context, cfg)
+    drawn = autoencoder.to_model(shapes.draw(np.random.default_rng(3), labels, "base"))
+    wanted = functional.avg_pool2d(adapters.silhouette(drawn), autoencoder.FACTOR)
+
+    def followed(x: Tensor, sigma: Tensor) -> Tensor:
+        named, empty = (
+            diffusion.denoised(net, x, sigma, adapters.with_map(each, wanted))
+            for each in (context, torch.zeros_like(context))
+        )
+        return empty + cfg * (named - empty)
+
+    return net, followed
+
+
+@torch.no_grad()
+def observed(family: Family, case: Case, classes: tuple, seed: int, samples: int) -> dict[str, float]:
+    """Return what is found in one run, as means over its pictures."""
+    labels = np.sort(np.resize(classes, samples))
+    theirs = (labels + 1) % len(classes) if case.following else labels
+    source, ask_source = denoiser(family, case.source, labels, case.cfg)
+    adapted, ask_adapted = denoiser(family, case.adapted, theirs, case.cfg)
+    target, ask_target = denoiser(family, case.target, labels, CFG)
+    asked = {"source": ask_source, "adapted": ask_adapted, TARGET: ask_target}
+    crossing = Crossing(levels(target), (levels(source), levels(adapted)))
+    delta = DeltaInRun(
+        Delta(None, None, case.strength), crossing, "source", "adapted", torch.zeros(1), lambda percent: 0.0
+    )
+    explained: dict[str, list] = {band: [] for band in BANDS}
+    shares = []
+
+    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        predicted: dict[str, Tensor] = {}
+
+        def evaluate(requests):
+            predicted.update((who, asked[who](state, level)) for who, state, level in requests)
+            return [(predicted[who],) for who, _, _ in requests]
+
+        (mixed, *_), (own, *_), (term,) = call([delta], [add_all], x, sigma, evaluate)
+        delta.note(term, sigma, own)
+        ratio = noise_to_signal(sigma[:1], crossing.levels).item()
+        difference = predicted["adapted"] - predicted["source"]
+        (band,) = [name for name, (low, high) in BANDS.items() if low <= ratio < high]
+        explained[band].append(1 - unexplained(predicted["source"], difference, with_mean=True).mean().item())
+        if band == "n 4 to 1":
+            shares.append(delta.doubt.share.mean().item())
+        return mixed
+
+    sigmas = diffusion.schedule(target, case.steps)
+    noise = torch.randn(samples, target.channels, 16, 16, generator=torch.Generator().manual_seed(seed))
+    diffusion.sample_euler(denoised, diffusion.pure_noise(target, noise, sigmas[0]), sigmas)
+    found = {f"colours, {band}": float(np.mean(values)) for band, values in explained.items() if values}
+    return found | {"unknown": delta.doubt.unknown.mean().item(), "taken over": float(np.mean(shares or [0]))}
+
+
+def rows(samples: int) -> dict[str, dict]:
+    family, found = Family(), {}
+    for title, case in CASES.items():
+        for classes in case.groups:
+            runs = [observed(family, case, classes, seed, samples) for seed in SEEDS]
+            name = title if classes == shapes.SEEN else f"{title}, unknown names"
+            found[name] = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=24)
+    samples = parser.parse_args().samples
+    lines = [
+        "# What trust finds of each adaptation",
+        "",
+        f"`python -m lab.doubts`: {samples} pictures, {len(SEEDS)} seeds, means. colours: the share of the delta that",
+        "is a map of the source's colours, by the ratio of noise to signal n (it counts as a change of colours from",
+        f"{COLOURS[0]} to {COLOURS[1]}). unknown: what source and target guessed otherwise over what noise hid, the",
+        f"steepest so far (the usual limit is {USUAL.limit}). taken over: the share of the delta that follows the",
+        "target's shape, n from 4 to 1.",
+        "",
+        *table(rows(samples)),
+    ]
+    print("\n".join(lines))
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
