@@ -1,6 +1,7 @@
 """Two deltas on one target: their sum beside ways to bring them into balance, as rules of `Deltas.combine`.
 
-A rule gets the target's prediction [B, C, ...] and a term of that shape for each delta.
+A rule gets the target's prediction [B, C, ...] and a term of that shape for each delta. Rules are compared as the paper
+has deltas: what a pair sees is told by the sum.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from torch import Tensor
 from harness.nodes import of_the_pack, whole
 from lab import judge
 
-from .methods import FIRST, SAMPLES, SEEDS, Roles
+from .methods import FIRST, SAMPLES, SEEDS, Roles, strong
 from .records import AS_IN_THE_PAPER, Methods, records
 from .runs import Runs
 
@@ -60,7 +61,7 @@ RULES = {
 }
 
 
-def combined(runs: Runs, deltas: Sequence, rule: Callable | None = None):
+def combined(deltas: Sequence, rule: Callable | None = None):
     """Return DELTAs together, by their sum or by a rule."""
     together = deltas[0].and_also(deltas[1])
     return together if rule is None else of_the_pack("sampling.delta").Deltas(together.deltas, rule)
@@ -76,10 +77,11 @@ def two_deltas(runs: Runs, adapted: Sequence[str], oracle: str, look: str, title
         deltas = [runs.pair("source", name, labels) for name in adapted]
         for name, delta in zip(adapted, deltas, strict=True):
             yield f"{name} alone", runs.sample("target", labels, seed, delta)
+        yield "sum", runs.sample("target", labels, seed, combined(deltas))
+        yield "sum, strengths 0.5", runs.sample("target", labels, seed, combined([strong(d, 0.5) for d in deltas]))
+        all_of_them = [whole(delta) for delta in deltas]
         for name, rule in {"sum": None, **RULES}.items():
-            yield name, runs.sample("target", labels, seed, combined(runs, deltas, rule))
-            all_of_them = [whole(delta) for delta in deltas]
-            yield f"{name}, {AS_IN_THE_PAPER}", runs.sample("target", labels, seed, combined(runs, all_of_them, rule))
+            yield f"{name}, {AS_IN_THE_PAPER}", runs.sample("target", labels, seed, combined(all_of_them, rule))
 
     def bands(pictures: Tensor, labels) -> dict[str, float]:
         return {"bands": judge.band_contrast(pictures).mean().item()}

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from lab.measures import table
 
-from .records import WHOLE
+from .records import PLAIN
 from .results import FOLDER, known
 
 GAPS = ("seen_gap", "colour_gap", "noise_gap", "unseen_gap")
@@ -98,7 +98,7 @@ def sweeps(records: list[dict]) -> None:
 
 def samplers(records: list[dict]) -> None:
     """Draw the gap closed by each sampler of the host, each against its own target and oracle."""
-    rows = [r for r in records if r["adaptation"].startswith("samplers") and r["method"] == WHOLE]
+    rows = [r for r in records if r["adaptation"].startswith("samplers") and r["method"] == PLAIN]
     rows.sort(key=lambda r: r["seen_gap"])
     figure, axis = plt.subplots(figsize=(8, 0.22 * len(rows) + 1), layout="constrained")
     for gap, marker in (("seen_gap", "o"), ("colour_gap", "s")):

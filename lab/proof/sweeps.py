@@ -9,8 +9,8 @@ from harness.nodes import whole
 from lab import shapes
 
 from .methods import FIRST, SAMPLES, SEEDS, Roles, delta_methods
-from .records import WHOLE, Methods, records
-from .runs import SAMPLERS, Runs, option
+from .records import PLAIN, WHOLE, Methods, records
+from .runs import SAMPLERS, Runs, chained, option
 
 
 def sweep(runs: Runs) -> list[dict]:
@@ -24,10 +24,11 @@ def sweep(runs: Runs) -> list[dict]:
     changes |= {f"parallel {p}": option("DeltaLimits", parallel=p) for p in (0.0, 0.5)}
     changes |= {f"norm limit {n}": option("DeltaLimits", norm_limit=n) for n in (0.5, 1.0, 1.5)}
     changes |= {f"{b} band": option("DeltaLimits", band=b) for b in ("low", "high")}
-    changes |= {f"trust {t}": option("DeltaTrust", limit=t) for t in (0.05, 0.1, 0.15, 0.2, 0.3, 1.0)}
+    changes |= {f"trust {t}": option("DeltaTrust", limit=t) for t in (0.05, 0.08, 0.12, 0.2, 0.3, 1.0)}
     changes |= {f"reuse every {k}": option("DeltaReuse", every=k) for k in (2, 4, 6)}
     changes |= {f"reuse every {k}, extrapolated": option("DeltaReuse", every=k, extrapolate=True) for k in (2, 4, 6)}
-    changes |= {"fast": option("DeltaFast"), "fast, guidance kept": option("DeltaFast", pair_guidance="kept")}
+    presets = {"fast": option("DeltaFast"), "fast, guidance kept": option("DeltaFast", pair_guidance="kept")}
+    changes |= presets | {f"{name}, trust": chained(option("DeltaTrust"), preset) for name, preset in presets.items()}
 
     def made(labels, seed) -> Iterator:
         yield "target", runs.sample("target", labels, seed)
@@ -68,8 +69,9 @@ def sampler_sweep(runs: Runs, share: int, shares: int = 4) -> list[dict]:
         def made(labels, seed, sampler=sampler) -> Iterator:
             for name in ("target", "oracle"):
                 yield name, runs.sample(name, labels, seed, sampler=sampler, steps=16)
-            delta = whole(runs.pair("source", "adapted", labels))
-            yield WHOLE, runs.sample("target", labels, seed, delta, sampler=sampler, steps=16)
+            delta = runs.pair("source", "adapted", labels)
+            for name, way in {PLAIN: delta, WHOLE: whole(delta)}.items():
+                yield name, runs.sample("target", labels, seed, way, sampler=sampler, steps=16)
 
         found += records(runs, FIRST, "samplers, 16 steps", roles, Methods(made), SEEDS[:1], SAMPLES // 2, sampler)
     return found
