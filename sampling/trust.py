@@ -5,8 +5,9 @@ way. Their difference then has a shape of its own. It need not be taken: where a
 change colours, the same can be done to what the target draws. Three things are asked of each picture, each of them
 the same whatever colours two bases prefer:
 
-colours    How much of the delta is a map of the source's colours? Of a style nearly all (0.65 to 0.95 on the lab); of a
-           control, another prompt or a few-step LoRA little (0.1 to 0.4): there a shape is what is wanted.
+colours    How much of the delta is a map of the source's colours? Of a style most (0.7 to 0.9 on the lab while noise is
+           as strong as the picture, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to
+           0.35): there a shape is what is wanted.
 unknown    How much of what noise hid have the two guessed otherwise, so far in the run? Does the source know the name?
 unlike     How much of the target's picture is not in the source's now? In the end nothing is left to guess: both see
            one shape, and the delta brings its lines and textures.

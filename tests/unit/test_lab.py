@@ -1,10 +1,12 @@
 """The lab's shipped models, sampled without ComfyUI through the pure engine: what the README shows is there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from lab import adapters, autoencoder, diffusion, judge, lifted, shapes, storage
+from lab import adapters, autoencoder, diffusion, doubts, judge, lifted, shapes, storage
 from lab.family import Family
 
 LABELS = np.repeat(shapes.SEEN, 4)
@@ -111,3 +113,22 @@ def test_a_silhouette_is_the_shape(look):
     found = adapters.silhouette(pictures)
     assert adapters.overlap(pictures, found) == 1
     assert all(0.05 < share < 0.5 for share in found.mean((1, 2, 3)).tolist())
+
+
+def test_bands_are_seen_where_they_are():
+    looks = ("base", "style", *shapes.BANDED)
+    drawn = {look: shapes.draw(np.random.default_rng(5), [0, 1, 2, 3, 4, 5], look) for look in looks}
+    contrast = {look: judge.band_contrast(autoencoder.to_model(pictures)) for look, pictures in drawn.items()}
+    assert min(contrast["banded"].min(), contrast["both"].min()) > 0.25
+    assert max(contrast["base"].max(), contrast["style"].max()) < 0.05
+
+
+def test_trust_tells_a_style_from_a_control_and_an_unknown_name_from_a_known_one(family):
+    def found(title, classes):
+        return doubts.observed(family, replace(doubts.CASES[title], steps=6), classes, 5, 6)
+
+    style, unknown = found("style", shapes.SEEN), found("style", shapes.UNSEEN)
+    control = found("control", shapes.SEEN)
+    assert style["colours, n > 4"] > 0.7 > 0.3 > control["colours, n > 4"]
+    assert unknown["unknown"] > 0.15 > 0.1 > style["unknown"]
+    assert unknown["taken over"] > 0.5 > 0.1 > style["taken over"]
