@@ -2,7 +2,10 @@
   // Lays out the nodes of docs/wiring.py by the sizes they have, and returns where on the page they are.
   const MARGIN = 16, GAP = 16, COLUMN_GAP = 36, NARROWEST = 225;
   const { graph, canvas } = app, nodes = {}, boxes = columns.flat().filter(Boolean);
+  // New ids: to the front end a node with the id of an earlier one has that one's values.
+  const { last_node_id } = graph;
   graph.clear();
+  Object.assign(graph, { last_node_id });
   Object.assign(canvas, { background_image: null, render_shadows: false });
   for (const { kind, title } of boxes) {
     const node = (nodes[title] = LiteGraph.createNode(kind));
