@@ -23,7 +23,7 @@ from .noise_levels import by_sample
 from .recolour import recoloured, unexplained
 
 COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
-UNLIKE = 0.005, 0.015  # from where to where two pictures count as different
+UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
 ROUGH = 2.0  # times the limit, where the source sees the target's picture only roughly
