@@ -46,7 +46,7 @@ class DeltaColorGuidance(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, start_percent: float | None, end_percent: float | None) -> bool | str:
-        return window_problem(start_percent, end_percent, "guidance") or True
+        return window_problem(start_percent, end_percent) or True
 
     @classmethod
     def execute(

@@ -56,12 +56,12 @@ def percent_input(name: str, default: float, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
 
 
-def window_problem(start_percent: float | None, end_percent: float | None, what: str) -> str | None:
-    """Return what is wrong with a window of the run in which `what` acts; what is connected has no value yet."""
+def window_problem(start_percent: float | None, end_percent: float | None) -> str | None:
+    """Return what is wrong with a window of the run; what is connected has no value yet."""
     if start_percent is None or end_percent is None or start_percent <= end_percent:
         return None
     return (
-        f"start_percent is {start_percent} and end_percent {end_percent}, so the {what} would never act. Set "
+        f"start_percent is {start_percent} and end_percent {end_percent}, so the node would never act. Set "
         "start_percent to at most end_percent."
     )
 

@@ -60,7 +60,7 @@ class DeltaSchedule(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, start_percent: float | None, end_percent: float | None) -> bool | str:
-        return window_problem(start_percent, end_percent, "delta") or True
+        return window_problem(start_percent, end_percent) or True
 
     @classmethod
     def execute(cls, delta: Deltas, **settings: Any) -> io.NodeOutput:
