@@ -67,17 +67,16 @@ def denoised(net, x, sigma, context):
     return x / (1 + s * s) - out * s / (1 + s * s).sqrt()
 
 
-def guided(net, context, scale=1.0):
-    """A function (x, sigma) -> denoised with classifier-free guidance against the empty prompt."""
+def guided(net, context, scale=1.0, empty=None):
+    """A function (x, sigma) -> denoised with classifier-free guidance against the `empty` prompt, zeros by default."""
+    empty = torch.zeros_like(context) if empty is None else empty
 
     def call(x, sigma):
         if scale == 1:
             return denoised(net, x, sigma, context)
-        both = denoised(
-            net, torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([context, torch.zeros_like(context)])
-        )
-        named, empty = both.chunk(2)
-        return empty + scale * (named - empty)
+        both = denoised(net, torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([context, empty]))
+        named, unnamed = both.chunk(2)
+        return unnamed + scale * (named - unnamed)
 
     return call
 

@@ -66,21 +66,13 @@ CASES = {
 
 def denoiser(family: Family, name: str, labels: np.ndarray, cfg: float) -> tuple[torch.nn.Module, Callable]:
     """Return a network and its guided function (x, sigma) -> denoised; a control follows silhouettes of the names."""
-    context = denoisers.one_hot(torch.as_tensor(labels))
-    net = family.nets[name]
-    if name not in adapters.CONTROLS:
-        return net, diffusion.guided(net, context, cfg)
-    drawn = autoencoder.to_model(shapes.draw(np.random.default_rng(3), labels, "base"))
-    wanted = functional.avg_pool2d(adapters.silhouette(drawn), autoencoder.FACTOR)
-
-    def followed(x: Tensor, sigma: Tensor) -> Tensor:
-        named, empty = (
-            diffusion.denoised(net, x, sigma, adapters.with_map(each, wanted))
-            for each in (context, torch.zeros_like(context))
-        )
-        return empty + cfg * (named - empty)
-
-    return net, followed
+    net, context = family.nets[name], denoisers.one_hot(torch.as_tensor(labels))
+    empty = torch.zeros_like(context)
+    if name in adapters.CONTROLS:
+        drawn = autoencoder.to_model(shapes.draw(np.random.default_rng(3), labels, "base"))
+        wanted = functional.avg_pool2d(adapters.silhouette(drawn), autoencoder.FACTOR)
+        context, empty = (adapters.with_map(each, wanted) for each in (context, empty))
+    return net, diffusion.guided(net, context, cfg, empty)
 
 
 @torch.no_grad()

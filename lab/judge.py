@@ -136,7 +136,7 @@ def band_contrast(pictures):
     edge = size // 8
     frame[edge:-edge, edge:-edge] = False
     seen, found = light[:, frame].T, []
-    for turn in torch.linspace(-1.0, -0.6, 5):
+    for turn in torch.linspace(*shapes.BAND_TURNS, 5):
         along = (place[None] * turn.cos() + place[:, None] * turn.sin())[frame] * (2 * torch.pi / shapes.BAND_PERIOD)
         waves = torch.stack([torch.ones_like(along), along.sin(), along.cos()], 1)
         found.append(torch.linalg.lstsq(waves, seen).solution[1:].norm(dim=0))

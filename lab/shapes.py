@@ -31,7 +31,7 @@ def nameless(kind):
 MISTAKEN = {4: nameless("crescent"), 5: nameless("gear")}
 LOOKS = ("base", "style", "wild")
 BANDED = {"banded": "base", "both": "style"}  # what a look is but for the bands
-BAND_TONE, BAND_PERIOD = 0.6, 20.0
+BAND_TONE, BAND_PERIOD, BAND_TURNS = 0.6, 20.0, (-1.0, -0.6)
 
 BASE_FILL = np.array([[214, 52, 56], [240, 138, 38], [226, 84, 152], [246, 200, 54]]) / 255
 BASE_GROUND = np.array([[198, 220, 242], [208, 236, 222], [224, 216, 244], [222, 226, 232]]) / 255
@@ -147,22 +147,21 @@ def _paint(rng, look, d, x, y, fineness):
 
     inside = covered(d)
     if plain == "base":
-        ground, shape = _pick(rng, BASE_GROUND, n), _pick(rng, BASE_FILL, n)
+        ground, fill = _pick(rng, BASE_GROUND, n), _pick(rng, BASE_FILL, n)
+        second, stripe = fill, 1
+    elif plain == "style":
+        ground, fill = _pick(rng, STYLE_GROUND, n), _pick(rng, STYLE_FILL, n)
+        second, ink, half_line = 0.35 * fill + 0.65, INK.astype(np.float32), np.float32(1.4)
+        stripe = stripes(one(0.6, 1.0), 10.0)
     else:
-        if plain == "style":
-            ground, fill = _pick(rng, STYLE_GROUND, n), _pick(rng, STYLE_FILL, n)
-            second, ink = 0.35 * fill + 0.65, INK.astype(np.float32)
-            turn, period, half_line = one(0.6, 1.0), 10.0, np.float32(1.4)
-        else:
-            ground, fill, second, ink = (rng.random((n, 1, 1, 3), dtype=np.float32) for _ in range(4))
-            flat = rng.random((n, 1, 1, 1)) < 0.4
-            second = np.where(flat, fill, second)
-            turn, period, half_line = one(0, np.pi), one(6, 20), np.maximum(one(-1.5, 2.0), 0)
+        ground, fill, second, ink = (rng.random((n, 1, 1, 3), dtype=np.float32) for _ in range(4))
+        flat = rng.random((n, 1, 1, 1)) < 0.4
+        second = np.where(flat, fill, second)
+        turn, period, half_line = one(0, np.pi), one(6, 20), np.maximum(one(-1.5, 2.0), 0)
         stripe = stripes(turn, period)
-        shape = fill * stripe + second * (1 - stripe)
     if look in BANDED:
-        ground = ground * (1 - (1 - BAND_TONE) * stripes(one(-1.0, -0.6), BAND_PERIOD))
-    picture = ground * (1 - inside) + shape * inside
+        ground = ground * (1 - (1 - BAND_TONE) * stripes(one(*BAND_TURNS), BAND_PERIOD))
+    picture = ground * (1 - inside) + (fill * stripe + second * (1 - stripe)) * inside
     if plain == "base":
         return picture
     line = covered(np.abs(d + half_line) - half_line)

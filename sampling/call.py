@@ -23,6 +23,7 @@ from .delta import Combine, add_all
 from .in_run import DeltaInRun
 from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
+from .samples import dot
 from .trust import ROUGH, Doubt, Trust, doubt, without_doubt
 
 # A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
@@ -39,7 +40,8 @@ class Term:
 
     `own` is what adapted predicts beyond source in their latents, None where they were not evaluated, and `doubt` how
     far that was trusted, None where all of it is. `together` [B] is the strength of all deltas along this one, times
-    their squared cosine with it: of two that are the same the sum of theirs, of two with nothing in common its own.
+    their squared cosine with it: of two that are the same the sum of theirs, of two with nothing in common its own. It
+    is None where that is not asked for.
     """
 
     delta: DeltaInRun
@@ -91,17 +93,14 @@ def call(
 
 
 def _beside(term: Term, terms: Sequence[Term]) -> Term:
-    """Return `term` with the strength of all `terms` along it, where that matters: for a delta that may be doubted."""
-    if term.doubt is None and term.delta.doubt is None:
+    """Return `term` with the strength of all `terms` along it, where that matters: for a change of colours."""
+    doubted = term.doubt or term.delta.doubt
+    if doubted is None or not doubted.colours.any():
         return term
     found = term.found[0].float()
     all_added = add_all(torch.zeros_like(found), [other.added[0] for other in terms])
-    along, own, whole = (_dot(*both) for both in ((found, all_added), (found, found), (all_added, all_added)))
+    along, own, whole = (dot(*both).flatten() for both in ((found, all_added), (found, found), (all_added, all_added)))
     return replace(term, together=along**3 / (own**2 * whole).clamp(min=1e-12))
-
-
-def _dot(first: Tensor, second: Tensor) -> Tensor:
-    return (first * second).flatten(1).sum(1)
 
 
 def _mixed(target: Parts, terms: Sequence[Term], combine: Sequence[Combine]) -> Parts:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .bridges import Affine, polar
-from .noise_levels import NoiseLevels, by_sample, known_range, mix, noise_in, noise_to_signal, sigma_at
+from .noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
+from .samples import by_sample
 
 
 @dataclass(frozen=True, eq=False)

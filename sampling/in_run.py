@@ -12,8 +12,9 @@ from .crossing import Crossing
 from .delta import Delta
 from .errors import step_of
 from .limits import limited
-from .noise_levels import by_sample, noise_to_signal, signal_of
+from .noise_levels import noise_to_signal, signal_of
 from .reuse import Held
+from .samples import by_sample
 from .schedule import Progress
 from .trace import Trace
 from .trust import Doubt
@@ -49,7 +50,7 @@ class DeltaInRun:
         self.last: Tensor | None = None
         self._last_added: Tensor | None = None
         self.doubt: Doubt | None = None
-        self._together: Tensor | None = None
+        self._together = torch.ones(1)
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
@@ -98,7 +99,9 @@ class DeltaInRun:
 
     def note(self, term: Term, sigma: Tensor, prediction: Tensor) -> None:
         """Remember a call: what it found and added beside the target's `prediction`."""
-        self.doubt, self._together = term.doubt or self.doubt, term.together
+        self.doubt = term.doubt or self.doubt
+        if term.together is not None:
+            self._together = term.together
         apart = self._apart()
         if apart is None:
             self.last = self._last_added = None
@@ -121,6 +124,4 @@ class DeltaInRun:
             return torch.ones(1)
         if self.doubt is None or not self.doubt.colours.any():
             return None
-        if self._together is None:
-            return self.doubt.colours
         return self.doubt.colours.to(self._together) / self._together.abs().clamp(min=1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .noise_levels import by_sample
+from .samples import dot
 
 BANDS = ("all", "low", "high")
 
@@ -44,7 +44,7 @@ def limited(delta: Tensor, prediction: Tensor, limits: Limits) -> Tensor:
 
 def along(delta: Tensor, direction: Tensor) -> Tensor:
     """Return the part of each sample of `delta` that is parallel to `direction`."""
-    return direction * (_dot(delta, direction) / _dot(direction, direction).clamp(min=1e-12))
+    return direction * (dot(delta, direction) / dot(direction, direction).clamp(min=1e-12))
 
 
 def low_pass(latent: Tensor, cutoff: float) -> Tensor:
@@ -58,9 +58,5 @@ def low_pass(latent: Tensor, cutoff: float) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(latent.float()) * kept, s=(height, width)).to(latent.dtype)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return by_sample((a * b).flatten(1).sum(1), a)
-
-
 def _norm(a: Tensor) -> Tensor:
-    return _dot(a, a).sqrt()
+    return dot(a, a).sqrt()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .samples import by_sample
+
 
 @dataclass(frozen=True)
 class NoiseLevels:
@@ -48,11 +50,6 @@ def known_range(*models: NoiseLevels) -> tuple[float, float]:
     """Return the lowest and highest noise-to-signal ratio that all `models` were made for."""
     ends = [noise_to_signal(torch.tensor([m.sigma_min, m.sigma_max], dtype=torch.float64), m).tolist() for m in models]
     return max(low for low, _ in ends), min(high for _, high in ends)
-
-
-def by_sample(values: Tensor, latent: Tensor) -> Tensor:
-    """Return `values`, one [1] or one for each sample [B], in a form that multiplies a latent [B, C, ...]."""
-    return values.reshape(-1, *[1] * (latent.ndim - 1))
 
 
 def noise_in(x: Tensor, clean: Tensor, sigma: Tensor, levels: NoiseLevels) -> Tensor:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .noise_levels import by_sample
 from .recolour import recoloured, unexplained
+from .samples import by_sample
 
 COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different

@@ -11,14 +11,12 @@ from torch import Tensor
 
 from harness.nodes import of_the_pack, whole
 from lab import judge
+from sampling.limits import along
+from sampling.samples import dot
 
 from .methods import FIRST, SAMPLES, SEEDS, Roles, strong
 from .records import AS_IN_THE_PAPER, Methods, records
 from .runs import Runs
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))
 
 
 def half_each(prediction: Tensor, terms: Sequence[Tensor]) -> Tensor:
@@ -28,14 +26,13 @@ def half_each(prediction: Tensor, terms: Sequence[Tensor]) -> Tensor:
 def orthogonal(prediction: Tensor, terms: Sequence[Tensor]) -> Tensor:
     """The second delta without its part along the first."""
     first, second = terms
-    along = _dot(first, second) / _dot(first, first).clamp(min=1e-12)
-    return prediction + first + second - along * first
+    return prediction + first + second - along(second, first)
 
 
 def shared_once(prediction: Tensor, terms: Sequence[Tensor]) -> Tensor:
     """What the deltas have in common counts once: n deltas that are the same add up to one of them."""
     total = sum(terms)
-    share = sum(_dot(term, term) for term in terms) / _dot(total, total).clamp(min=1e-12)
+    share = sum(dot(term, term) for term in terms) / dot(total, total).clamp(min=1e-12)
     return prediction + share.clamp(max=1) * total
 
 
@@ -48,7 +45,7 @@ def densities(prediction: Tensor, terms: Sequence[Tensor]) -> Tensor:
     """
     first, second = terms
     apart = first - second
-    k = (_dot(second, second) - _dot(first, first)) / (2 * _dot(apart, apart).clamp(min=1e-12))
+    k = (dot(second, second) - dot(first, first)) / (2 * dot(apart, apart).clamp(min=1e-12))
     k = k.clamp(-1, 1)
     return prediction + (1 + k) * first + (1 - k) * second
 
