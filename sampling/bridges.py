@@ -169,6 +169,11 @@ class LinearBridge:
         return not exact or any(_looks_around(way) for way in (self.to_source, self.to_target))
 
     @property
+    def rough(self) -> bool:
+        """Whether what it loses can be seen: thin lines, and of another autoencoder's colours a part."""
+        return self.loses
+
+    @property
     def reversed(self) -> "LinearBridge":
         """The bridge for a pair whose source is the target of this one."""
         return LinearBridge(self.target, self.source, self.to_target, self.to_source, self.is_fitted)
@@ -198,6 +203,7 @@ class FunctionBridge:
     models: Sequence = ()
     is_fitted = True
     loses = True
+    rough = False
 
     def to(self, device: torch.device) -> "FunctionBridge":
         return self

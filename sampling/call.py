@@ -24,7 +24,7 @@ from .in_run import DeltaInRun
 from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
 from .samples import dot
-from .trust import ROUGH, Doubt, Trust, doubt, without_doubt
+from .trust import Doubt, Trust, doubt, without_doubt
 
 # A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
 Parts = tuple[Tensor, ...]
@@ -178,12 +178,13 @@ def _trusted(
     known, other = (adapted, source) if taken_off else (source, adapted)
     levels = delta.crossing.branches[0]
     ratio = noise_to_signal(seen.by(levels)[1], levels)
-    limit = trust.limit * (ROUGH if delta.crossing.rough else 1)
-    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, limit, delta.doubt)
+    rough = delta.crossing.rough
+    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, trust.limit, delta.doubt, rough)
     shared.doubts[delta] = found
     if found.share.any():
         drawn = [
-            without_doubt(seen.own(p), k, o, found.share) for p, (k, o) in enumerate(zip(known, other, strict=False))
+            without_doubt(seen.own(p), k, o, found.share, rough)
+            for p, (k, o) in enumerate(zip(known, other, strict=False))
         ]
         known, other = zip(*drawn, strict=True)
     return (known, other) if taken_off else (other, known)

@@ -66,8 +66,7 @@ class Crossing:
 
     `levels` are the target's, `branches` those of source and adapted. `maps` is None where all have
     the same latents. `detail` is the share of the target's noise-to-signal ratio that the branches get. `loses`
-    says that what goes to the source's latents and back is not what it was, `rough` that what it loses can be seen, by
-    a linear map.
+    says that what goes to the source's latents and back is not what it was, `rough` that this can be seen.
     """
 
     levels: NoiseLevels

@@ -47,6 +47,10 @@ class Bridge(Protocol):
         """Whether what goes over it and back is not what it was."""
 
     @property
+    def rough(self) -> bool:
+        """Whether that can be seen: the source reads another picture than the target has."""
+
+    @property
     def source(self) -> LatentShape: ...
 
     @property

@@ -26,7 +26,9 @@ COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
-ROUGH = 2.0  # times the limit, where the source sees the target's picture only roughly
+# Times the limit and times `UNLIKE`, where the source sees the target's picture only roughly: it guesses otherwise and
+# differs in the end even where it knows the name.
+ROUGH = 2.0, 4.0
 LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge: as shapes, without texture
 
 
@@ -56,13 +58,20 @@ class Doubt:
 
 
 def doubt(
-    own: Tensor, known: Tensor, source: Tensor, adapted: Tensor, ratio: Tensor, limit: float, before: Doubt | None
+    own: Tensor,
+    known: Tensor,
+    source: Tensor,
+    adapted: Tensor,
+    ratio: Tensor,
+    limit: float,
+    before: Doubt | None,
+    rough: bool = False,
 ) -> Doubt:
     """Return how doubtful the delta of `adapted` and `source` [B, C, ...] is; everything in the source's latents.
 
     `own` is the target's prediction there, `known` that of the branch which draws in the target's look: the source, or
     the adapted model for a negative delta. `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the
-    last call found.
+    last call found. `rough` says that the source sees the target's picture only roughly.
     Where `own` is `known`, or where there is no delta, nothing is doubtful.
     """
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
@@ -74,17 +83,24 @@ def doubt(
     if before is not None:
         unknown = torch.maximum(unknown, before.unknown)
     colours = _rise(1 - unexplained(source, adapted - source, with_mean=True), *COLOURS)
-    share = colours * _rise(unknown, 2 / 3 * limit, 6 / 5 * limit) * _rise(unlike, *UNLIKE)
-    return Doubt(colours, share, squared, missed, unknown)
+    by_limit, by_unlike = ROUGH if rough else (1.0, 1.0)
+    doubtful = _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit) * _rise(unlike / by_unlike, *UNLIKE)
+    return Doubt(colours, colours * doubtful, squared, missed, unknown)
 
 
-def without_doubt(own: Tensor, known: Tensor, other: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+def without_doubt(
+    own: Tensor, known: Tensor, other: Tensor, share: Tensor, rough: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return `known` and `other` [B, C, ...], for a `share` [B] with `own` and `own` in the colours of `other` instead.
 
-    What `other` is beyond `known` then has the target's shape.
+    What `other` is beyond `known` then has the target's shape. What the source draws where it sees the target's picture
+    only in a `rough` way has another contrast than the target's: of its colours only the mean is looked at.
     """
     share = by_sample(share.to(own), own)
-    return torch.lerp(known, own, share), torch.lerp(other, recoloured(own, known, other), share)
+    in_colours = recoloured(own, own if rough else known, other)
+    if rough:
+        in_colours = in_colours + _mean(own) - _mean(known)
+    return torch.lerp(known, own, share), torch.lerp(other, in_colours, share)
 
 
 def _layout(latent: Tensor) -> Tensor:
@@ -94,6 +110,11 @@ def _layout(latent: Tensor) -> Tensor:
         return latent
     flat = latent.flatten(1, -3)
     return functional.avg_pool2d(flat, pixels).unflatten(1, latent.shape[1:-2])
+
+
+def _mean(latent: Tensor) -> Tensor:
+    """Return the mean of each channel, in a form that adds to a latent [B, C, ...]."""
+    return latent.mean(tuple(range(2, latent.ndim)), keepdim=True)
 
 
 def _rise(value: Tensor, start: float, end: float) -> Tensor:

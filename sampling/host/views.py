@@ -9,7 +9,7 @@ from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import LinearBridge, affine_of, gain, same_latents
+from ..bridges import affine_of, gain, same_latents
 from ..crossing import Crossing, LatentMaps, noise_map
 from ..delta import Delta, View, role_names
 from ..noise_levels import NoiseLevels
@@ -69,8 +69,7 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     )
     # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
     detail = gain(linear) if bridge.is_fitted or view.same_detail else 1.0
-    rough = isinstance(bridge, LinearBridge) and bridge.loses
-    return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail, bridge.loses, rough)
+    return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail, bridge.loses, bridge.rough)
 
 
 def _chain(*steps: Step | None) -> Step:

@@ -84,6 +84,36 @@ def test_what_is_doubtful_has_the_targets_shape_and_the_adapted_models_colours()
     assert (other[1] - turned(OWN)[1]).abs().max() < 0.02 * turned(OWN)[1].abs().max()
 
 
+def moments(latent):
+    return latent.flatten(2).mean(2), torch.stack([torch.cov(each) for each in latent.flatten(2)])
+
+
+def test_of_a_source_that_sees_roughly_only_the_mean_of_its_colours_counts():
+    """It draws with another contrast than the target: that of the adapted model arrives, whatever the source's."""
+    other = turned(KNOWN)
+    for contrast in (1.0, 1.6):
+        seen = contrast * (KNOWN - KNOWN.mean((2, 3), keepdim=True)) + 0.5
+        known, drawn = without_doubt(OWN, seen, other, torch.ones(2), rough=True)
+        torch.testing.assert_close(known, OWN)
+        (mean, covariance), (wanted_mean, wanted) = moments(drawn), moments(other)
+        assert (covariance - wanted).norm() < 0.02 * wanted.norm()
+        torch.testing.assert_close(mean - moments(OWN)[0], wanted_mean - 0.5, rtol=1e-3, atol=1e-3)
+
+
+def test_a_source_that_sees_roughly_is_doubted_later_and_trusted_sooner():
+    own = KNOWN + 0.3 * OWN
+    (clear, rough) = (
+        doubt(own, KNOWN, KNOWN, turned(KNOWN), RATIO, 0.12, None, rough).share for rough in (False, True)
+    )
+    assert (rough <= clear).all() and (rough < clear).any()
+    own, before = KNOWN + 0.06 * OWN, doubted(OWN, KNOWN, turned(KNOWN))
+    clear, rough = (
+        doubt(own, KNOWN, KNOWN, turned(KNOWN), torch.full((2,), 0.3), 0.12, before, rough).share
+        for rough in (False, True)
+    )
+    assert (clear > 0.1).all() and (rough < clear).all()
+
+
 @pytest.mark.parametrize("shape", [(16, 16), (3, 8, 8)])
 def test_a_change_of_colours_is_found_and_follows_other_shapes(shape):
     seen, latent = random(1, 4, *shape, seed=5), random(1, 4, *shape, seed=6)
