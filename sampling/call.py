@@ -95,7 +95,7 @@ def call(
 def _beside(term: Term, terms: Sequence[Term]) -> Term:
     """Return `term` with the strength of all `terms` along it, where that matters: for a change of colours."""
     doubted = term.doubt or term.delta.doubt
-    if doubted is None or not doubted.colours.any():
+    if doubted is None or not doubted.guessed.any():
         return term
     found = term.found[0].float()
     all_added = add_all(torch.zeros_like(found), [other.added[0] for other in terms])
@@ -179,7 +179,7 @@ def _trusted(
     levels = delta.crossing.branches[0]
     ratio = noise_to_signal(seen.by(levels)[1], levels)
     rough = delta.crossing.rough
-    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, trust.limit, delta.doubt, rough)
+    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, trust.limit, delta.doubt, delta.clean, rough)
     shared.doubts[delta] = found
     if found.share.any():
         drawn = [

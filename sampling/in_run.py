@@ -51,6 +51,8 @@ class DeltaInRun:
         self._last_added: Tensor | None = None
         self.doubt: Doubt | None = None
         self._together = torch.ones(1)
+        # How far [B] or [1] target and source see the state of the next call without what the delta added.
+        self.clean = torch.ones(1)
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
@@ -103,6 +105,7 @@ class DeltaInRun:
         if term.together is not None:
             self._together = term.together
         apart = self._apart()
+        self.clean = torch.zeros(1) if apart is None else apart
         if apart is None:
             self.last = self._last_added = None
         else:
@@ -117,11 +120,12 @@ class DeltaInRun:
 
         Target and source then see the state without the delta, the adapted model with all of it. So it is over a
         way that loses something, where the source would misread in its own way what the delta has added, and the target
-        in another; and where the delta is one of colours, which the source has never seen at that noise. What goes
-        beyond strength 1 the pair sees: as the picture nears its style, the delta then falls.
+        in another; and where the delta gives colours to something that the source does not know, and it has never seen
+        these at that noise either. What goes beyond strength 1 the pair sees: as the picture nears its style, the delta
+        then falls.
         """
         if self.delta.adapted is not None and self.crossing.loses:
             return torch.ones(1)
-        if self.doubt is None or not self.doubt.colours.any():
+        if self.doubt is None or not self.doubt.guessed.any():
             return None
-        return self.doubt.colours.to(self._together) / self._together.abs().clamp(min=1)
+        return self.doubt.guessed.to(self._together) / self._together.abs().clamp(min=1)

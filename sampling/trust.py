@@ -8,7 +8,9 @@ the same whatever colours two bases prefer:
 colours    How much of the delta is a map of the source's colours? Of a style most (0.7 to 0.9 on the lab while noise is
            as strong as the picture, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to
            0.35): there a shape is what is wanted.
-unknown    How much of what noise hid have the two guessed otherwise, so far in the run? Does the source know the name?
+unknown    How much of what noise hid have the two guessed otherwise? Does the source know the name? Once the delta
+           stands in the picture, its colours mislead the source. So this is asked at a run's first call, and then only
+           of what is doubted, which source and target see without the delta.
 unlike     How much of the target's picture is not in the source's now? In the end nothing is left to guess: both see
            one shape, and the delta brings its lines and textures.
 """
@@ -44,13 +46,16 @@ USUAL = Trust()
 
 @dataclass(frozen=True, eq=False)
 class Doubt:
-    """What was found of each picture [B], on the CPU: how far its delta is one of colours, and its doubtful share.
+    """What was found of each picture [B], on the CPU.
 
-    `missed` over `hidden` is the slope of a line through the calls of a run: what was guessed otherwise over what noise
-    hid, both as shares of a picture. `unknown` is the steepest it has been.
+    `colours` is how far its delta is one of colours, `guessed` how far it is one of something that the source does not
+    know as well, and `share` what is doubtful of it now, as long as source and target still differ. `missed` over
+    `hidden` is the slope of a line through the calls of a run: what was guessed otherwise over what noise hid, both as
+    shares of a picture. `unknown` is the steepest it has been.
     """
 
     colours: Tensor
+    guessed: Tensor
     share: Tensor
     hidden: Tensor
     missed: Tensor
@@ -65,18 +70,21 @@ def doubt(
     ratio: Tensor,
     limit: float,
     before: Doubt | None,
+    clean: Tensor,
     rough: bool = False,
 ) -> Doubt:
     """Return how doubtful the delta of `adapted` and `source` [B, C, ...] is; everything in the source's latents.
 
     `own` is the target's prediction there, `known` that of the branch which draws in the target's look: the source, or
     the adapted model for a negative delta. `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the
-    last call found. `rough` says that the source sees the target's picture only roughly.
+    last call found. `clean` [B] or [1] says how far both see the state without what the delta added: its colours
+    mislead the source, so a call counts that far. `rough` says that the source sees the target's picture only roughly.
     Where `own` is `known`, or where there is no delta, nothing is doubtful.
     """
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
     unlike = unexplained(_layout(known), _layout(own))
-    missed, squared = hidden * unlike, hidden.square()
+    counts = clean.double().cpu()
+    missed, squared = counts * hidden * unlike, counts * hidden.square()
     if before is not None:
         missed, squared = missed + before.missed, squared + before.hidden
     unknown = missed / squared.clamp(min=1e-12)
@@ -84,8 +92,8 @@ def doubt(
         unknown = torch.maximum(unknown, before.unknown)
     colours = _rise(1 - unexplained(source, adapted - source, with_mean=True), *COLOURS)
     by_limit, by_unlike = ROUGH if rough else (1.0, 1.0)
-    doubtful = _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit) * _rise(unlike / by_unlike, *UNLIKE)
-    return Doubt(colours, colours * doubtful, squared, missed, unknown)
+    guessed = colours * _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit)
+    return Doubt(colours, guessed, guessed * _rise(unlike / by_unlike, *UNLIKE), squared, missed, unknown)
 
 
 def without_doubt(

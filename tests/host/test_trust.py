@@ -104,10 +104,10 @@ def test_shapes_that_the_source_does_not_know_are_kept():
 
 
 def test_two_adapters_that_do_the_same_are_one_of_twice_the_strength():
-    """On the lab's trained models, which the host loads twice."""
+    """On the lab's trained models, which the host loads twice; of names that the source does not know."""
     from lab.proof.runs import Runs
 
-    runs, others, labels = Runs(), Runs(), np.resize(shapes.SEEN, 4)
+    runs, others, labels = Runs(), Runs(), np.resize(shapes.UNSEEN, 4)
     delta, copy = (each.pair("source", "adapted", labels) for each in (runs, others))
     strong = option("DeltaSchedule", delta, strength_start=2.0)
     found, expected = (
@@ -116,15 +116,19 @@ def test_two_adapters_that_do_the_same_are_one_of_twice_the_strength():
     assert relative_error(found, expected) < 1e-3
 
 
-def test_a_shape_is_carried_bit_for_bit():
-    """On the lab's trained models: the silhouettes of a control, which trust has nothing to say about."""
+@pytest.mark.parametrize("adapted", ["adapted", "source_lora", "source_control"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_sde"])
+def test_what_the_source_knows_is_carried_bit_for_bit(adapted, sampler):
+    """On the lab's trained models: a style, and the silhouettes of a control, as in the paper."""
     from lab.proof.runs import Runs
 
     runs = Runs()
     labels = np.resize(shapes.SEEN, 4)
     wanted = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1)).round()
-    delta = runs.pair("source", "source_control", labels, wanted=wanted)
-    found, paper = (runs.sample("target", labels, 5, each, steps=6).latents for each in (delta, whole(delta)))
+    delta = runs.pair("source", adapted, labels, wanted=wanted if adapted == "source_control" else None)
+    found, paper = (
+        runs.sample("target", labels, 5, each, steps=6, sampler=sampler).latents for each in (delta, whole(delta))
+    )
     assert torch.equal(found, paper)
 
 

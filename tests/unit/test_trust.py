@@ -22,8 +22,9 @@ OWN, KNOWN, OTHER = (random(2, 4, 16, 16, seed=k) for k in range(3))
 RATIO = torch.full((2,), 10.0)
 
 
-def doubted(own, source, adapted, ratio=RATIO, limit=0.12, before=None, known=None):
-    return doubt(own, source if known is None else known, source, adapted, ratio, limit, before)
+def doubted(own, source, adapted, ratio=RATIO, limit=0.12, before=None, known=None, clean=1.0, rough=False):
+    known = source if known is None else known
+    return doubt(own, known, source, adapted, ratio, limit, before, torch.tensor([clean]), rough)
 
 
 def test_a_change_of_colours_of_another_shape_is_doubted():
@@ -101,17 +102,22 @@ def test_of_a_source_that_sees_roughly_only_the_mean_of_its_colours_counts():
 
 
 def test_a_source_that_sees_roughly_is_doubted_later_and_trusted_sooner():
-    own = KNOWN + 0.3 * OWN
-    (clear, rough) = (
-        doubt(own, KNOWN, KNOWN, turned(KNOWN), RATIO, 0.12, None, rough).share for rough in (False, True)
-    )
+    clear, rough = (doubted(KNOWN + 0.3 * OWN, KNOWN, turned(KNOWN), rough=rough).share for rough in (False, True))
     assert (rough <= clear).all() and (rough < clear).any()
-    own, before = KNOWN + 0.06 * OWN, doubted(OWN, KNOWN, turned(KNOWN))
+    low, before = torch.full((2,), 0.3), doubted(OWN, KNOWN, turned(KNOWN))
     clear, rough = (
-        doubt(own, KNOWN, KNOWN, turned(KNOWN), torch.full((2,), 0.3), 0.12, before, rough).share
+        doubted(KNOWN + 0.06 * OWN, KNOWN, turned(KNOWN), low, before=before, rough=rough).share
         for rough in (False, True)
     )
     assert (clear > 0.1).all() and (rough < clear).all()
+
+
+def test_a_call_in_a_state_with_the_deltas_colours_says_nothing_new():
+    """What is known stays known there, and what was not is doubted on."""
+    known, unknown = (doubted(own, KNOWN, turned(KNOWN)) for own in (KNOWN, OWN))
+    assert (doubted(OWN, KNOWN, turned(KNOWN), before=known, clean=0.0).guessed == 0).all()
+    assert (doubted(OWN, KNOWN, turned(KNOWN), before=known, clean=1.0).guessed > 0).all()
+    assert (doubted(OWN, KNOWN, turned(KNOWN), before=unknown, clean=0.0).share == 1).all()
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (3, 8, 8)])
