@@ -27,6 +27,13 @@ def target():
     return model(3)
 
 
+@pytest.fixture(scope="module")
+def runs():
+    from lab.proof.runs import Runs
+
+    return Runs()
+
+
 def trusting(delta, limit=0.12):
     return option("DeltaTrust", delta, limit=limit)
 
@@ -85,11 +92,8 @@ def test_autoguidance_has_nothing_to_be_compared_with(base, target):
     assert torch.equal(advanced_sampler(target, trusting(delta))["samples"], expected)
 
 
-def test_shapes_that_the_source_does_not_know_are_kept():
+def test_shapes_that_the_source_does_not_know_are_kept(runs):
     """On the lab's trained models: a heart in the style is a heart, and none where all of the delta is taken."""
-    from lab.proof.runs import Runs
-
-    runs = Runs()
     labels = np.resize(shapes.UNSEEN, 12)
     delta = runs.pair("source", "adapted", labels)
 
@@ -103,11 +107,11 @@ def test_shapes_that_the_source_does_not_know_are_kept():
     assert score(whole(delta))[1] < 0.2
 
 
-def test_two_adapters_that_do_the_same_are_one_of_twice_the_strength():
+def test_two_adapters_that_do_the_same_are_one_of_twice_the_strength(runs):
     """On the lab's trained models, which the host loads twice; of names that the source does not know."""
     from lab.proof.runs import Runs
 
-    runs, others, labels = Runs(), Runs(), np.resize(shapes.UNSEEN, 4)
+    others, labels = Runs(), np.resize(shapes.UNSEEN, 4)
     delta, copy = (each.pair("source", "adapted", labels) for each in (runs, others))
     strong = option("DeltaSchedule", delta, strength_start=2.0)
     found, expected = (
@@ -118,16 +122,13 @@ def test_two_adapters_that_do_the_same_are_one_of_twice_the_strength():
 
 @pytest.mark.parametrize("adapted", ["adapted", "source_lora", "source_control"])
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_sde"])
-def test_what_the_source_knows_is_carried_bit_for_bit(adapted, sampler):
+def test_what_the_source_knows_is_carried_bit_for_bit(runs, adapted, sampler):
     """On the lab's trained models: a style, and the silhouettes of a control, as in the paper."""
-    from lab.proof.runs import Runs
-
-    runs = Runs()
-    labels = np.resize(shapes.SEEN, 4)
-    wanted = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1)).round()
+    labels = np.resize(shapes.SEEN, 2)
+    wanted = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)).round()
     delta = runs.pair("source", adapted, labels, wanted=wanted if adapted == "source_control" else None)
     found, paper = (
-        runs.sample("target", labels, 5, each, steps=6, sampler=sampler).latents for each in (delta, whole(delta))
+        runs.sample("target", labels, 5, each, steps=5, sampler=sampler).latents for each in (delta, whole(delta))
     )
     assert torch.equal(found, paper)
 
