@@ -5,9 +5,9 @@ way. Their difference then has a shape of its own. It need not be taken: where a
 change colours, the same can be done to what the target draws. Three things are asked of each picture, each of them
 the same whatever colours two bases prefer:
 
-colours    How much of the delta is a map of the source's colours? Of a style most (0.7 to 0.9 on the lab while noise is
-           as strong as the picture, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to
-           0.35): there a shape is what is wanted.
+colours    How much of the delta is a map of the source's colours? Of a style most (0.8 to 0.9 on the lab while noise is
+           strong, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to 0.35): there a shape
+           is what is wanted.
 unknown    How much of what noise hid have the two guessed otherwise? Does the source know the name? Once the delta
            stands in the picture, its colours mislead the source. So this is asked at a run's first call, and then only
            of what is doubted, which source and target see without the delta.
