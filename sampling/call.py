@@ -93,7 +93,7 @@ def call(
 
 
 def _beside(term: Term, terms: Sequence[Term]) -> Term:
-    """Return `term` with the strength of all `terms` along it, where that matters: for a change of colours."""
+    """Return `term` with the strength of all `terms` along it, where that matters: for what was guessed."""
     doubted = term.doubt or term.delta.doubt
     if doubted is None or not doubted.guessed.any():
         return term

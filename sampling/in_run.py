@@ -51,8 +51,6 @@ class DeltaInRun:
         self._last_added: Tensor | None = None
         self.doubt: Doubt | None = None
         self._together = torch.ones(1)
-        # How far [B] or [1] target and source see the state of the next call without what the delta added.
-        self.clean = torch.ones(1)
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
         self._held = Held(delta.reuse) if delta.reuse else None
@@ -61,6 +59,14 @@ class DeltaInRun:
     def pair(self) -> tuple:
         """What makes two deltas one but for their strengths and limits."""
         return self.source, self.adapted, self.crossing
+
+    @property
+    def clean(self) -> Tensor:
+        """How far [B] or [1] target and source see the state of the next call without what the delta added before."""
+        apart = self._apart()
+        if apart is not None:
+            return apart
+        return torch.ones(1) if self.doubt is None else torch.zeros(1)
 
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""
@@ -105,7 +111,6 @@ class DeltaInRun:
         if term.together is not None:
             self._together = term.together
         apart = self._apart()
-        self.clean = torch.zeros(1) if apart is None else apart
         if apart is None:
             self.last = self._last_added = None
         else:
