@@ -179,11 +179,11 @@ def _trusted(
     levels = delta.crossing.branches[0]
     ratio = noise_to_signal(seen.by(levels)[1], levels)
     rough = delta.crossing.rough
-    found = doubt(seen.own(0), known[0], source[0], adapted[0], ratio, trust.limit, delta.doubt, delta.clean, rough)
+    found = doubt(seen.own(0), source[0], adapted[0], ratio, trust.limit, delta.doubt, delta.clean, taken_off, rough)
     shared.doubts[delta] = found
     if found.share.any():
         drawn = [
-            without_doubt(seen.own(p), k, o, found.share, rough)
+            without_doubt(seen.own(p), k, o, found.share, found.gain, rough)
             for p, (k, o) in enumerate(zip(known, other, strict=False))
         ]
         known, other = zip(*drawn, strict=True)

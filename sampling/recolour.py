@@ -27,20 +27,27 @@ def unexplained(first: Tensor, second: Tensor, with_mean: bool = False) -> Tenso
     return torch.where(whole > 0, share.clamp(0, 1), 1.0 if with_mean else 0.0)
 
 
-def recoloured(latent: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def contrast(first: Tensor, second: Tensor) -> Tensor:
+    """Return the contrast [B] of `second` over that of `first`, both [B, C, ...]: how widely their pixels spread."""
+    spreads = torch.stack([each.float().flatten(2).var(2, correction=0).sum(1).sqrt() for each in (first, second)])
+    before, after = spreads.double().cpu().nan_to_num(0, 0, 0)
+    return after / before.clamp(min=1e-6)
+
+
+def recoloured(latent: Tensor, first: Tensor, second: Tensor, gain: Tensor | float = 1.0) -> Tensor:
     """Return `latent` [B, C, ...] as `second` shows what `first` shows: an affine map of its channels.
 
     Where the two have one shape, it is the map that leads from the one to the other. Where they have not, least squares
     would take every difference of shape for a loss of contrast, and a picture that loses contrast loses its shape. So
     it is the map that gives `first` the mean and the covariance of `second`, turned as the two go together (Procrustes'
-    rotation of the whitened channels).
+    rotation of the whitened channels), with `gain` [B] times that contrast.
     """
     channels = first.shape[1]
     mean, covariance = _moments(first, second)
     before, after = (_ridged(covariance[:, half, half]) for half in (slice(channels), slice(channels, None)))
     whitening, colouring = _power(before, -0.5), _power(after, 0.5)
     u, _, v = torch.linalg.svd(whitening @ covariance[:, :channels, channels:] @ _power(after, -0.5))
-    weight = whitening @ u @ v @ colouring
+    weight = whitening @ u @ v @ colouring * torch.as_tensor(gain).view(-1, 1, 1)
     shift = mean[:, None, channels:] - mean[:, None, :channels] @ weight
     weight, shift = weight.to(latent), shift.to(latent)
     return (weight.mT @ latent.flatten(2) + shift.mT).reshape(latent.shape)

@@ -7,7 +7,8 @@ the same whatever colours two bases prefer:
 
 colours    How much of the delta is a map of the source's colours? Of a style most (0.8 to 0.9 on the lab while noise is
            strong, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to 0.35): there a shape
-           is what is wanted.
+           is what is wanted. Where the source does not know the name, the two draw apart as noise falls. So it is the
+           mean of a run's calls that counts, each as much as noise hides of a picture.
 unknown    How much of what noise hid have the two guessed otherwise? Does the source know the name? Once the delta
            stands in the picture, its colours mislead the source. So this is asked at a run's first call, and then only
            of what is doubted, which source and target see without the delta.
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .recolour import recoloured, unexplained
+from .recolour import contrast, recoloured, unexplained
 from .samples import by_sample
 
 COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
@@ -30,7 +31,7 @@ UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 HALF_GUESSED = 2.0
 # Times the limit and times `UNLIKE`, where the source sees the target's picture only roughly: it guesses otherwise and
 # differs in the end even where it knows the name.
-ROUGH = 2.0, 4.0
+ROUGH = 1.5, 4.0
 LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge: as shapes, without texture
 
 
@@ -48,64 +49,72 @@ USUAL = Trust()
 class Doubt:
     """What was found of each picture [B], on the CPU.
 
-    `colours` is how far its delta is one of colours, `guessed` how far it is one of something that the source does not
-    know as well, and `share` what is doubtful of it now, as long as source and target still differ. `missed` over
-    `hidden` is the slope of a line through the calls of a run: what was guessed otherwise over what noise hid, both as
-    shares of a picture. `unknown` is the steepest it has been.
+    `guessed` is how far its delta is a change of colours of something that the source does not know, and `share` what
+    is doubtful of it now, as long as source and target still differ. `unknown` is the slope of a line through the calls
+    of a run: what was guessed otherwise over what noise hid, both as shares of a picture, the steepest it has been.
+
+    `contrast` is the largest share of a picture's contrast that the change of colours has left so far, and `gain` what
+    is missing of it now, as a factor: a picture that has once been given it must not fade again, for the adapted model
+    would see a pale shape, and leave it out at the next call. `sums` [4, B] are those over the calls of a run.
     """
 
-    colours: Tensor
     guessed: Tensor
     share: Tensor
-    hidden: Tensor
-    missed: Tensor
     unknown: Tensor
+    contrast: Tensor
+    gain: Tensor
+    sums: Tensor
 
 
 def doubt(
     own: Tensor,
-    known: Tensor,
     source: Tensor,
     adapted: Tensor,
     ratio: Tensor,
     limit: float,
     before: Doubt | None,
     clean: Tensor,
+    taken_off: bool = False,
     rough: bool = False,
 ) -> Doubt:
     """Return how doubtful the delta of `adapted` and `source` [B, C, ...] is; everything in the source's latents.
 
-    `own` is the target's prediction there, `known` that of the branch which draws in the target's look: the source, or
-    the adapted model for a negative delta. `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the
+    `own` is the target's prediction there, `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the
     last call found. `clean` [B] or [1] says how far both see the state without what the delta added: its colours
-    mislead the source, so a call counts that far. `rough` says that the source sees the target's picture only roughly.
-    Where `own` is `known`, or where there is no delta, nothing is doubtful.
+    mislead the source, so a call counts that far. Of a delta that is `taken_off` it is the adapted model that draws
+    in the target's look. `rough` says that the source sees the target's picture only roughly. Where `own` is drawn as
+    the one draws that has its look, or where there is no delta, nothing is doubtful.
     """
+    known, other = (adapted, source) if taken_off else (source, adapted)
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
     unlike = unexplained(_layout(known), _layout(own))
-    counts = clean.double().cpu()
-    missed, squared = counts * hidden * unlike, counts * hidden.square()
+    explained = 1 - unexplained(source, adapted - source, with_mean=True)
+    counts = clean.double().cpu() * hidden
+    sums = torch.stack([hidden, hidden * explained, counts * hidden, counts * unlike])
+    most = left = contrast(own if rough else known, other)
     if before is not None:
-        missed, squared = missed + before.missed, squared + before.hidden
-    unknown = missed / squared.clamp(min=1e-12)
+        sums, most = sums + before.sums, torch.maximum(left, before.contrast)
+    weight, coloured, squared, missed = sums.clamp(min=1e-12)
+    unknown = missed / squared
     if before is not None:
         unknown = torch.maximum(unknown, before.unknown)
-    colours = _rise(1 - unexplained(source, adapted - source, with_mean=True), *COLOURS)
     by_limit, by_unlike = ROUGH if rough else (1.0, 1.0)
-    guessed = colours * _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit)
-    return Doubt(colours, guessed, guessed * _rise(unlike / by_unlike, *UNLIKE), squared, missed, unknown)
+    guessed = _rise(coloured / weight, *COLOURS) * _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit)
+    gain = (most.clamp(max=1) / left.clamp(min=1e-6)).clamp(min=1)
+    return Doubt(guessed, guessed * _rise(unlike / by_unlike, *UNLIKE), unknown, most, gain, sums)
 
 
 def without_doubt(
-    own: Tensor, known: Tensor, other: Tensor, share: Tensor, rough: bool = False
+    own: Tensor, known: Tensor, other: Tensor, share: Tensor, gain: Tensor | float = 1.0, rough: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return `known` and `other` [B, C, ...], for a `share` [B] with `own` and `own` in the colours of `other` instead.
 
-    What `other` is beyond `known` then has the target's shape. What the source draws where it sees the target's picture
-    only in a `rough` way has another contrast than the target's: of its colours only the mean is looked at.
+    What `other` is beyond `known` then has the target's shape, with `gain` [B] times the contrast of `other`. What the
+    source draws where it sees the target's picture only in a `rough` way has another contrast than the target's: of its
+    colours only the mean is looked at.
     """
     share = by_sample(share.to(own), own)
-    in_colours = recoloured(own, own if rough else known, other)
+    in_colours = recoloured(own, own if rough else known, other, gain)
     if rough:
         in_colours = in_colours + _mean(own) - _mean(known)
     return torch.lerp(known, own, share), torch.lerp(other, in_colours, share)
