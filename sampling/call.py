@@ -138,7 +138,7 @@ def _difference(delta: DeltaInRun, taken_off: bool, shared: _Shared) -> Parts:
     adapted, source = _pair(delta, taken_off, seen, shared)
     trust, coarse = delta.delta.trust, None if crossing.maps is None else crossing.maps.coarse
     # A pair that sees coarser pixels draws coarser lines, and differs from the target by these alone.
-    if delta.adapted is not None and trust is not None and coarse is None:
+    if delta.adapted is not None and trust is not None and coarse is None and not delta.settled:
         adapted, source = _trusted(delta, trust, taken_off, seen, adapted, source, shared)
     shared.own[delta] = adapted[0] - source[0]
     found = []

@@ -68,6 +68,11 @@ class DeltaInRun:
             return apart
         return torch.ones(1) if self.doubt is None else torch.zeros(1)
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing will be doubted any more: nothing was strange so far, and what follows is no evidence."""
+        return self.doubt is not None and not self.doubt.strange.any() and not self.clean.any()
+
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""
         strength = self.delta.strength

@@ -49,18 +49,20 @@ USUAL = Trust()
 class Doubt:
     """What was found of each picture [B], on the CPU.
 
-    `guessed` is how far its delta is a change of colours of something that the source does not know, and `share` what
-    is doubtful of it now, as long as source and target still differ. `unknown` is the slope of a line through the calls
-    of a run: what was guessed otherwise over what noise hid, both as shares of a picture, the steepest it has been.
+    `unknown` is the slope of a line through the calls of a run: what was guessed otherwise over what noise hid, both as
+    shares of a picture, the steepest it has been. `strange` is how far that says that the source does not know what is
+    drawn, `guessed` how far the delta is a change of colours as well, and `share` what is doubtful of it now, as long
+    as source and target still differ.
 
     `contrast` is the largest share of a picture's contrast that the change of colours has left so far, and `gain` what
     is missing of it now, as a factor: a picture that has once been given it must not fade again, for the adapted model
     would see a pale shape, and leave it out at the next call. `sums` [4, B] are those over the calls of a run.
     """
 
+    unknown: Tensor
+    strange: Tensor
     guessed: Tensor
     share: Tensor
-    unknown: Tensor
     contrast: Tensor
     gain: Tensor
     sums: Tensor
@@ -99,9 +101,11 @@ def doubt(
     if before is not None:
         unknown = torch.maximum(unknown, before.unknown)
     by_limit, by_unlike = ROUGH if rough else (1.0, 1.0)
-    guessed = _rise(coloured / weight, *COLOURS) * _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit)
+    strange = _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit)
+    guessed = strange * _rise(coloured / weight, *COLOURS)
+    share = guessed * _rise(unlike / by_unlike, *UNLIKE)
     gain = (most.clamp(max=1) / left.clamp(min=1e-6)).clamp(min=1)
-    return Doubt(guessed, guessed * _rise(unlike / by_unlike, *UNLIKE), unknown, most, gain, sums)
+    return Doubt(unknown, strange, guessed, share, most, gain, sums)
 
 
 def without_doubt(

@@ -101,6 +101,21 @@ def test_what_is_doubtful_is_drawn_by_the_target_and_then_limited_each_part_for_
         torch.testing.assert_close(found, t + limited(recoloured - drawn, t, limits))
 
 
+@pytest.mark.parametrize("loses", [False, True])
+def test_a_pair_that_knows_all_names_is_asked_about_them_once(loses):
+    """What follows would be no evidence: over latents that are the same its states hold what the delta added."""
+    maps = LatentMaps(lambda clean: clean, lambda e: e, lambda adapted, source: adapted - source) if loses else None
+    delta, sigma = in_run(trust=Trust(), loses=loses, maps=maps), torch.full((2,), HIGH)
+    asked = []
+    for source in (T, S, S):
+        models = Models(target=T, source=source, adapted=turned(source))
+        *_, (term,) = call([delta], [add_all], noise(9), sigma, models)
+        delta.note(term, sigma, T)
+        asked.append(term.doubt is not None)
+    assert asked == [True, loses, loses]
+    assert (delta.doubt.share > 0).all() == loses
+
+
 def test_a_shape_is_not_doubted():
     trusting = mixed([in_run(trust=Trust())], Models(target=T, source=S, adapted=A), sigma=HIGH)
     assert torch.equal(trusting[0], T + (A - S))
