@@ -19,9 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sampling.call import TARGET, call
 from sampling.crossing import Crossing
-from sampling.delta import Delta, add_all
 from sampling.in_run import DeltaInRun
 from sampling.noise_levels import noise_to_signal
 from sampling.recolour import unexplained
@@ -30,7 +28,7 @@ from sampling.trust import COLOURS, USUAL
 from . import adapters, autoencoder, denoisers, diffusion, shapes
 from .family import CFG, STEPS, Family
 from .measures import table
-from .roles import levels
+from .roles import levels, with_delta
 
 RESULTS = pathlib.Path(__file__).parent / "doubts.md"
 SEEDS = (5, 6, 7)
@@ -83,36 +81,25 @@ def observed(family: Family, case: Case, classes: tuple, seed: int, samples: int
     source, ask_source = denoiser(family, case.source, labels, case.cfg)
     adapted, ask_adapted = denoiser(family, case.adapted, theirs, case.cfg)
     target, ask_target = denoiser(family, case.target, labels, CFG)
-    asked = {"source": ask_source, "adapted": ask_adapted, TARGET: ask_target}
     crossing = Crossing(levels(target), (levels(source), levels(adapted)))
-    delta = DeltaInRun(
-        Delta(None, None, case.strength), crossing, "source", "adapted", torch.zeros(1), lambda percent: 0.0
-    )
     explained: dict[str, list] = {band: [] for band in BANDS}
-    shares = []
+    shares, last = [], {}
 
-    def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        predicted: dict[str, Tensor] = {}
-
-        def evaluate(requests):
-            predicted.update((who, asked[who](state, level)) for who, state, level in requests)
-            return [(predicted[who],) for who, _, _ in requests]
-
-        (mixed, *_), (own, *_), (term,) = call([delta], [add_all], x, sigma, evaluate)
-        delta.note(term, sigma, own)
+    def watch(sigma: Tensor, predicted: dict[str, Tensor], delta: DeltaInRun) -> None:
         ratio = noise_to_signal(sigma[:1], crossing.levels).item()
         difference = predicted["adapted"] - predicted["source"]
         (band,) = [name for name, (low, high) in BANDS.items() if low <= ratio < high]
         explained[band].append(1 - unexplained(predicted["source"], difference, with_mean=True).mean().item())
         if band == "n 4 to 1":
             shares.append(delta.doubt.share.mean().item())
-        return mixed
+        last["unknown"] = delta.doubt.unknown.mean().item()
 
+    denoised = with_delta(crossing, ask_source, ask_adapted, ask_target, case.strength, watch)
     sigmas = diffusion.schedule(target, case.steps)
     noise = torch.randn(samples, target.channels, 16, 16, generator=torch.Generator().manual_seed(seed))
     diffusion.sample_euler(denoised, diffusion.pure_noise(target, noise, sigmas[0]), sigmas)
     found = {f"colours, {band}": float(np.mean(values)) for band, values in explained.items() if values}
-    return found | {"unknown": delta.doubt.unknown.mean().item(), "taken over": float(np.mean(shares or [0]))}
+    return found | last | {"taken over": float(np.mean(shares or [0]))}
 
 
 def rows(samples: int) -> dict[str, dict]:

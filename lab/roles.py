@@ -88,18 +88,31 @@ def crossing_between(coder, source, adapted, target, batch: int, seed: int, same
 
 
 def with_delta(
-    crossing: Crossing, source: Callable, adapted: Callable, target: Callable, strength: float = 1.0
+    crossing: Crossing,
+    source: Callable,
+    adapted: Callable,
+    target: Callable,
+    strength: float = 1.0,
+    watch: Callable[[Tensor, dict, DeltaInRun], None] = lambda sigma, predicted, delta: None,
 ) -> Callable:
-    """Return the target's function (x, sigma) -> denoised with the delta added, by the pack's own method."""
-    delta = DeltaInRun(Delta(None, None, strength), crossing, source, adapted, torch.zeros(1), lambda percent: 0.0)
+    """Return the target's function (x, sigma) -> denoised with the delta added, by the pack's own method.
 
-    def evaluate(requests):
-        return [((target if who is TARGET else who)(x, sigma),) for who, x, sigma in requests]
+    `watch` is told of each call: its sigma, what each role predicted and the delta as it stands then.
+    """
+    asked = {"source": source, "adapted": adapted, TARGET: target}
+    delta = DeltaInRun(Delta(None, None, strength), crossing, "source", "adapted", torch.zeros(1), lambda percent: 0.0)
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
+        predicted: dict[str, Tensor] = {}
+
+        def evaluate(requests):
+            predicted.update((who, asked[who](state, level)) for who, state, level in requests)
+            return [(predicted[who],) for who, _, _ in requests]
+
         (mixed, *_), (own, *_), terms = call([delta], [add_all], x, sigma, evaluate)
         for term in terms:
             delta.note(term, sigma, own)
+        watch(sigma, predicted, delta)
         return mixed
 
     return denoised
