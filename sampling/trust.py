@@ -31,7 +31,7 @@ UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 HALF_GUESSED = 2.0
 # Times the limit and times `UNLIKE`, where the source sees the target's picture only roughly: it guesses otherwise and
 # differs in the end even where it knows the name.
-ROUGH = 1.5, 4.0
+ROUGH = 2.0, 4.0
 LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge: as shapes, without texture
 
 
