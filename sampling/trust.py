@@ -25,7 +25,7 @@ from torch.nn import functional
 from .recolour import contrast, recoloured, unexplained
 from .samples import by_sample
 
-COLOURS = 0.6, 0.75  # from where to where a delta counts as a change of colours
+COLOURS = 0.7, 0.8  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0

@@ -92,10 +92,14 @@ def test_autoguidance_has_nothing_to_be_compared_with(base, target):
     assert torch.equal(advanced_sampler(target, trusting(delta))["samples"], expected)
 
 
-def test_shapes_that_the_source_does_not_know_are_kept(runs):
-    """On the lab's trained models: a heart in the style is a heart, and none where all of the delta is taken."""
+@pytest.mark.parametrize("known", ["", "mistaken_"])
+def test_shapes_that_the_source_does_not_know_are_kept(runs, known):
+    """On the lab's trained models: a heart in the style is a heart, and none where all of the delta is taken.
+
+    Also where the name means something else to the source.
+    """
     labels = np.resize(shapes.UNSEEN, 12)
-    delta = runs.pair("source", "adapted", labels)
+    delta = runs.pair(f"{known}source", f"{known}adapted", labels)
 
     def score(delta):
         pictures = runs.pictures("target", runs.sample("target", labels, 5, delta, steps=16))
@@ -103,7 +107,7 @@ def test_shapes_that_the_source_does_not_know_are_kept(runs):
         return judge.style_score(network, pictures), judge.class_score(network, pictures, labels)
 
     style, kept = score(delta)
-    assert style > 0.8 and kept > 0.6
+    assert style > 0.8 and kept > 0.7
     assert score(whole(delta))[1] < 0.2
 
 
