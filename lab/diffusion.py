@@ -129,6 +129,12 @@ def pure_noise(net, noise, sigma):
     return noise if net.prediction == "flow" else noise * (1 + sigma**2).sqrt()
 
 
+def ancestral_step(now, then, eta=1.0):
+    """The noise level to step down to from `now`, and how much fresh noise leads up to `then`; both are sigmas."""
+    up = torch.minimum(then, (then**2 * (now**2 - then**2) / now**2).sqrt()) * eta
+    return (then**2 - up**2).sqrt(), up
+
+
 @torch.no_grad()
 def sample_euler(call, x, sigmas, progress=lambda done: None):
     """Euler steps from the noisy state x along the falling sigmas; `progress` sees each step's number.

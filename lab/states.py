@@ -47,8 +47,7 @@ def sample(way: str | None, crossing: Crossing, calls: list, noise: Tensor, rati
     state, companion, last = noise * start, crossing.maps.noise_to_source(noise) * start, None
     for now, then in itertools.pairwise(ratios):
         sigma = sigma_at(now.expand(len(noise)), crossing.levels)
-        up = torch.minimum(then, (then**2 * (now**2 - then**2) / now**2).sqrt()) * ancestral
-        down = (then**2 - up**2).sqrt()
+        down, up = diffusion.ancestral_step(now, then, eta=float(ancestral))
 
         def step(state: Tensor, clean: Tensor, now=now, down=down, up=up) -> Tensor:
             return clean + (state - clean) * (down / now) + up * torch.randn(state.shape, generator=generator)

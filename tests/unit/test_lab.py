@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab import adapters, autoencoder, diffusion, doubts, judge, lifted, shapes, storage
+from lab import adapters, autoencoder, diffusion, doubts, judge, lifted, product, shapes, storage
 from lab.family import Family
 
 LABELS = np.repeat(shapes.SEEN, 4)
@@ -75,6 +75,28 @@ def test_a_flow_network_that_knows_the_answer_is_sampled_to_it():
     made = diffusion.sample_euler(diffusion.guided(net, torch.zeros(1, 1, 6)), start, sigmas)
     assert torch.allclose(made, clean, atol=1e-5)
     assert diffusion.training_loss(net, clean, None, torch.tensor([300.0]), noise) == 0
+
+
+def test_a_product_of_normal_distributions_is_reached_where_euler_steps_miss_it():
+    """Of variances 1, 1/2 and 1/2 (source, adapted, target) that of the product is 1/3."""
+
+    def normal(variance):
+        return lambda x, sigma: x * variance / (variance + sigma.view(-1, 1, 1, 1) ** 2)
+
+    source, adapted, target = normal(1.0), normal(0.5), normal(0.5)
+    sigmas, count = diffusion.karras_sigmas(100), 2000
+
+    def start(many=1):
+        noise = torch.randn(count * many, 1, 1, 1, generator=torch.Generator().manual_seed(1))
+        return noise * (1 + sigmas[0] ** 2).sqrt()
+
+    def mixed(x, sigma):
+        return target(x, sigma) + adapted(x, sigma) - source(x, sigma)
+
+    assert diffusion.sample_euler(mixed, start(), sigmas).var() < 0.27
+    assert abs(product.with_langevin(mixed, start(), sigmas, 16).var() - 1 / 3) < 0.03
+    few, many = (product.with_particles(source, adapted, target, start(k), sigmas, k).var() for k in (1, 64))
+    assert few < 0.29 < many < 1 / 3 + 0.03
 
 
 def test_the_weights_stay_small():
