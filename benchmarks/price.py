@@ -30,8 +30,9 @@ from .points import draw_point
 HERE = Path(__file__).parent
 SAME, APART = "eps -> v", "another autoencoder"
 FULL, FAST, AUTHORS, TRUST = "full method", "fast", "the authors' node", ", trust"
+SEEDS = 5, 6, 7
 FEW_TO_MANY, TWO_CALLS = (8, 12, 20, 30, 50), ("heun", "dpm_2", "dpmpp_sde")
-GUIDANCE = "off", "kept"
+GUIDANCE = "auto", "off", "kept"
 SIDES = (6, 4), (-14, -12), (6, -12), (-14, 4), (-4, -18)
 COLOURS = {FAST: "firebrick", "every": "tab:blue", "pair": "tab:green", AUTHORS: "black", FULL: "gray"}
 
@@ -92,12 +93,15 @@ def compared(
     scores = Scores(runs.family, shapes.SEEN, len(labels), net=runs.net(world.target))
 
     def made(cfg: float | None = None, change: Callable | Path | None = None) -> tuple[Made, dict]:
-        if isinstance(change, Path):
-            found = by_authors(runs, change, labels, steps, sampler)
-        else:
-            delta = change(taken(world.way(runs.pair("source", "adapted", labels, cfg)))) if change else ()
-            found = runs.sample(world.target, labels, 5, delta, steps, sampler)
-        return found, scores.of(runs.pictures(world.target, found), labels)
+        found = []
+        for seed in SEEDS:
+            if isinstance(change, Path):
+                run = by_authors(runs, change, labels, steps, sampler, seed)
+            else:
+                delta = change(taken(world.way(runs.pair("source", "adapted", labels, cfg)))) if change else ()
+                run = runs.sample(world.target, labels, seed, delta, steps, sampler)
+            found.append(scores.of(runs.pictures(world.target, run), labels))
+        return run, {score: float(np.mean([each[score] for each in found])) for score in (*DISTANCES, "class")}
 
     plain, from_here = made()
     full, to_there = made(CFG, lambda delta: delta)
@@ -111,7 +115,7 @@ def compared(
         yield row
 
 
-def by_authors(runs: Runs, file: Path, labels, steps: int, sampler: str) -> Made:
+def by_authors(runs: Runs, file: Path, labels, steps: int, sampler: str, seed: int) -> Made:
     """Return what the authors' node makes with the pair of eps -> v, over the host's Karras schedule."""
     spec = importlib.util.spec_from_file_location("authors_node", file)
     module = importlib.util.module_from_spec(spec)
@@ -121,7 +125,7 @@ def by_authors(runs: Runs, file: Path, labels, steps: int, sampler: str) -> Made
     roles = {f"{role}_model": runs.model(name) for role, name in names.items()}
     roles |= {f"{role}_{key}": value for role in names for key, value in prompts.items()}
     latent = {"samples": torch.zeros(len(labels), 4, 16, 16)}
-    how = {"seed": 5, "steps": steps, "cfg": CFG, "sampler_name": sampler, "scheduler": "karras", "denoise": 1.0}
+    how = {"seed": seed, "steps": steps, "cfg": CFG, "sampler_name": sampler, "scheduler": "karras", "denoise": 1.0}
     runs.rows = runs.elements = 0
     (out,) = module.LatentDeltaKSampler().sample(**roles, **how, delta_strength=1.0, latent_image=latent)
     return Made(out["samples"], round(runs.rows / len(labels)), runs.elements / latent["samples"].numel())
@@ -165,7 +169,7 @@ def main():
     rows = list(measure(Runs(), arguments.samples, arguments.authors))
     how = (
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, one CPU thread. {arguments.samples} "
-        f"pictures of classes that the source knows, one seed, Karras steps, cfg {CFG}, strength 1, all of "
+        f"pictures of classes that the source knows, {len(SEEDS)} seeds, Karras steps, cfg {CFG}, strength 1, all of "
         "the delta as in the paper, or as it is by default (*trust*). *rows*: samples "
         "that all models evaluate, relative to the plain target; *work*: the same by their size. *judge*, *colour*, "
         "*detail*: how much of the full method's effect is kept, with the same steps and sampler. *class*: how often "

@@ -1,5 +1,6 @@
 """What a delta is: two branches, and how their difference is seen, shaped and added. Settings only, no run."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,12 +21,17 @@ Combine = Callable[[Tensor, Sequence[Tensor]], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """One model with its conditioning and the scale of its classifier-free guidance."""
+    """One model with its conditioning and the scale of its classifier-free guidance.
+
+    With `guided` its guidance acts between these two ratios of noise to signal alone, as in Kynkäänniemi et al. 2024
+    (arXiv 2404.07724): those of the target, and in a run those that the branch sees.
+    """
 
     model: Any
     positive: Any
     negative: Any
     cfg: float
+    guided: tuple[float, float] | None = None
 
     def __post_init__(self):
         require_number("cfg of a delta's pair", self.cfg)
@@ -33,6 +39,11 @@ class Branch:
     @property
     def prompts(self) -> tuple[Any, Any]:
         return self.positive, self.negative
+
+    def cfg_at(self, ratio: float) -> float:
+        """Return its cfg at a `ratio` of noise to signal."""
+        low, high = self.guided or (0.0, math.inf)
+        return self.cfg if low <= ratio <= high else 1.0
 
 
 class Bridge(Protocol):

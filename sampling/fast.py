@@ -1,20 +1,28 @@
 """The preset that keeps most of a delta for a small part of its price."""
 
+import math
 from dataclasses import replace
 
 from .delta import Delta
 from .reuse import Reuse
 
+# How the pair is guided.
+AUTO, OFF, KEPT = "auto", "off", "kept"
+
 # Chosen on the lab's models, see benchmarks/price.md. Colours turn at high noise, details come at 3 to 0.3.
-REUSE = Reuse(places=(4.0, 1.6, 0.7))
+EVENLY = Reuse(places=(math.inf, 4.0, 1.6, 0.7))
+ONE_GUIDED = Reuse(places=(10.0, 1.5, 0.65), further=(4.0,))
+GUIDED = 1.0, 2.5
 
 
-def fast(delta: Delta, keep_guidance: bool) -> Delta:
-    """Return `delta` evaluated rarely, and without guidance of its pair unless `keep_guidance`.
+def fast(delta: Delta, guidance: str) -> Delta:
+    """Return `delta` evaluated rarely; its pair's guidance is `KEPT`, `OFF`, or `AUTO`: asked where shapes turn.
 
     Beside the target's own prediction, which is guided, the source stays guided too.
     """
-    if delta.adapted is not None and not keep_guidance:
-        source, adapted = (replace(branch, cfg=1.0) for branch in (delta.source, delta.adapted))
+    reuse = ONE_GUIDED if guidance == AUTO else EVENLY
+    if delta.adapted is not None and guidance != KEPT:
+        change = {"guided": GUIDED} if guidance == AUTO else {"cfg": 1.0}
+        source, adapted = (replace(branch, **change) for branch in (delta.source, delta.adapted))
         delta = replace(delta, source=source, adapted=adapted)
-    return replace(delta, reuse=REUSE)
+    return replace(delta, reuse=reuse)

@@ -53,7 +53,7 @@ class DeltaInRun:
         self._together = torch.ones(1)
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
-        self._held = Held(delta.reuse) if delta.reuse else None
+        self._held = Held(delta.reuse, _ratios(self._sigmas[:-1], crossing)) if delta.reuse else None
 
     @property
     def pair(self) -> tuple:
@@ -93,14 +93,14 @@ class DeltaInRun:
         added = self._last_added if mask is None else self._last_added * mask.to(self._last_added)
         return x - signal_of(added, sigma, self.crossing.levels)
 
-    def kept(self, sigma: float | None, denoised: Tensor, find: Callable[[], Parts]) -> Parts:
-        """Return the delta's parts, from `find` or from before; `denoised` is the target's prediction."""
+    def kept(self, sigma: float | None, target: Parts, find: Callable[[], Parts]) -> Parts:
+        """Return the delta's parts, from `find` or from before; `target` are those that the target predicts."""
         if self._held is None or sigma is None:
             return find()
-        ratio = noise_to_signal(torch.tensor(sigma), self.crossing.levels).item()
-        shares = self._apart()
-        apart = 0.0 if shares is None else by_sample(shares.to(denoised), denoised)
-        return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find, apart)
+        (ratio,) = _ratios(torch.tensor([sigma]), self.crossing)
+        apart = self._apart()
+        shares = None if apart is None else by_sample(apart.to(target[0]), target[0])
+        return self._held.at(ratio, step_of(sigma, self._sigmas), target, find, shares)
 
     def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
         """Return `delta` within its limits and masks, beside the target's `prediction`."""
@@ -139,3 +139,8 @@ class DeltaInRun:
         if self.doubt is None or not self.doubt.guessed.any():
             return None
         return self.doubt.guessed.to(self._together) / self._together.abs().clamp(min=1)
+
+
+def _ratios(sigmas: Tensor, crossing: Crossing) -> list[float]:
+    """Return the ratios of noise to signal at the target's `sigmas`."""
+    return noise_to_signal(sigmas, crossing.levels).tolist()

@@ -1,10 +1,13 @@
 """Deltas that change slowly, evaluated now and then and held or extrapolated in between."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+LONG_RUN = 30  # calls: what so many cost leaves room for an evaluation more
 
 
 @dataclass(frozen=True)
@@ -16,22 +19,19 @@ class Reuse:
     delta is held, or goes on in a straight line through the last two noise levels. The line is one
     over the ratio of noise to signal: over the sigma of a flow, or its logarithm, it overshoots.
 
-    `places` are ratios of noise to signal. The first call of a run evaluates, and the first at or below each
-    place, whatever the number of steps and of calls a step. In between the delta fades (`share_of_noise`).
+    `places` are ratios of noise to signal. The steps of a run whose noise is nearest to them evaluate, each
+    once, however many calls it has. So do those of the `further` ones in runs of at least `LONG_RUN` calls.
     """
 
     every: int = 1
     threshold: float = 0.0
     extrapolate: bool = False
     places: tuple[float, ...] = ()
+    further: tuple[float, ...] = ()
 
     @property
     def changes_nothing(self) -> bool:
         return self == Reuse(extrapolate=self.extrapolate)
-
-    def passed(self, ratio: float) -> int:
-        """Return how many of the places lie at or above a `ratio` of noise to signal."""
-        return sum(place >= ratio for place in self.places)
 
 
 def share_of_noise(ratio: float) -> float:
@@ -44,11 +44,22 @@ def share_of_noise(ratio: float) -> float:
     return 1 / (1 + 1 / ratio) if ratio > 0 else 0.0
 
 
+def nearest_step(place: float, ratios: Sequence[float]) -> int:
+    """Return the number, from 1, of the step whose ratio of noise to signal, in `ratios`, is nearest to `place`."""
+    heights = [math.log(min(max(ratio, 1e-6), 1e6)) for ratio in (place, *ratios)]
+    return min(range(1, len(heights)), key=lambda step: abs(heights[step] - heights[0]))
+
+
 @dataclass(eq=False)
 class Held:
-    """The values of one delta in one run. What is kept is keyed by noise level, not by call."""
+    """The values of one delta in one run, whose steps have the noise-to-signal `ratios`.
+
+    What is kept is keyed by noise level, not by call.
+    """
 
     reuse: Reuse
+    ratios: Sequence[float] = ()
+    calls: int = 0
     step: int = 0
     change: float = 0.0
     last_seen: Tensor | None = None
@@ -58,19 +69,26 @@ class Held:
         self,
         ratio: float,
         step: int,
-        seen: Tensor,
+        seen: Sequence[Tensor],
         evaluate: Callable[[], tuple[Tensor, ...]],
-        apart: Tensor | float = 0.0,
+        apart: Tensor | float | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction.
+        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` are those of the target.
 
-        `apart` is how far source and adapted see states of their own: between places a delta fades where they see one.
+        `apart` is how far source and adapted see states of their own, None where they see one. Where they see one, a
+        delta fades between its places (`share_of_noise`), and there is none before the first of them. Where they do
+        not, each evaluation builds on what was found before: the first call stands for the first place, and none of
+        the `further` ones is left out.
         """
+        self.calls += 1
         if self.reuse.threshold > 0:
             if self.last_seen is not None:
-                self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
-            self.last_seen = seen
-        if self._is_due(ratio, step):
+                self.change += ((seen[0] - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
+            self.last_seen = seen[0]
+        at_place = self._at_place(step, apart is not None)
+        if self.reuse.places and apart is None and not self.known and not at_place:
+            return tuple(map(torch.zeros_like, seen))
+        if at_place or self._is_due(step):
             parts = evaluate()
             self.step, self.change = step, 0.0
             self.known = [*[pair for pair in self.known if pair[0] != ratio][-1:], (ratio, parts)]
@@ -80,14 +98,19 @@ class Held:
         before, parts = self.known[-1]
         if self.reuse.places:
             fade = share_of_noise(ratio) / share_of_noise(before)
-            return tuple(part * (fade + (1 - fade) * apart) for part in parts)
+            return tuple(part * (fade + (1 - fade) * (0.0 if apart is None else apart)) for part in parts)
         return parts
 
-    def _is_due(self, ratio: float, step: int) -> bool:
+    def _is_due(self, step: int) -> bool:
         by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every
         by_change = self.reuse.threshold > 0 and self.change >= self.reuse.threshold
-        by_place = bool(self.known) and self.reuse.passed(ratio) > self.reuse.passed(self.known[-1][0])
-        return not self.known or by_step or by_change or by_place
+        return not self.known or by_step or by_change
+
+    def _at_place(self, step: int, wants_all: bool) -> bool:
+        """Say whether `step` is that of a place, or one was passed since the last evaluation."""
+        is_long = self.calls * len(self.ratios) >= LONG_RUN * step
+        places = self.reuse.places[bool(self.known) :] + self.reuse.further * (is_long or wants_all)
+        return any(self.step < nearest_step(place, self.ratios) <= step for place in places)
 
     def _extrapolated(self, ratio: float) -> tuple[Tensor, ...]:
         (before, first), (after, second) = self.known

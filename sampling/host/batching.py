@@ -63,6 +63,7 @@ def predict_together(
     x_there, sigma_there = x.to(device), sigma.to(device)
     conds = []
     for branch in (source, adapted):
+        branch.guide(sigma)
         guided = with_uncond or not math.isclose(branch.guider.cfg, 1.0) or options.get("disable_cfg1_optimization")
         conds += [branch.guider.conds["positive"], branch.guider.conds.get("negative") if guided else None]
     predictions = []

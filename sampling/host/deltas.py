@@ -49,8 +49,9 @@ def open_deltas(
             crossings[view] = open_crossing(target, delta, run)
         pair = []
         for role, branch in zip(roles, (delta.source, delta.adapted), strict=True):
-            key = None if branch is None else (view, branch.model, _known(branch.prompts, prompts), branch.cfg)
+            key = None if branch is None else (view, *_settings(branch, prompts))
             if branch is not None and key not in branches:
+                branch = _guided_as_seen(branch, crossings[view])
                 branches[key] = role, branch if crossings[view].maps is None else placed(branch, target, run)
             pair.append(key)
         wired.append((layer, delta, crossings[view], pair[0], pair[1]))
@@ -78,6 +79,19 @@ def open_deltas(
         )
         for layer, delta, crossing, source, adapted in wired
     ]
+
+
+def _guided_as_seen(branch: Branch, crossing: Crossing) -> Branch:
+    """Return `branch` guided at the levels that it sees, or always where each of its evaluations builds on the last."""
+    if branch.guided is None:
+        return branch
+    low, high = (crossing.detail * ratio for ratio in branch.guided)
+    return replace(branch, guided=None if crossing.loses else (low, high))
+
+
+def _settings(branch: Branch, prompts: list[Any]) -> tuple:
+    """Return what makes two branches one; `prompts` are those known so far."""
+    return branch.model, _known(branch.prompts, prompts), branch.cfg, branch.guided
 
 
 def _known(given: Any, known: list[Any]) -> int:

@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..delta import Branch
-from ..noise_levels import NoiseLevels
+from ..noise_levels import NoiseLevels, noise_to_signal
 from .advice import explain
 from .carried import KEY
 from .hooks import with_own_schedules
@@ -84,11 +84,17 @@ class Predictor:
                 raise
         return result
 
+    def guide(self, sigma: Tensor) -> None:
+        """Set the guidance of the next call, at the noise level `sigma` [B]."""
+        if self.branch.guided is not None:
+            self.guider.set_cfg(self.branch.cfg_at(noise_to_signal(sigma.flatten()[0], self.levels).item()))
+
     def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> tuple[Tensor, ...]:
         """Return the denoised prediction at `x`, followed by its unconditional part if asked for.
 
         `x` is the noisy latent [B, C, ...], `sigma` [B] the noise level.
         """
+        self.guide(sigma)
         options = self.model_options
         uncond = []
 

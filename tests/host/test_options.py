@@ -1,12 +1,15 @@
 """The option nodes in the host: defaults change nothing, what is not needed is not evaluated."""
 
+from dataclasses import replace
+from functools import reduce
+
 import comfy.model_base
 import comfy.nested_tensor
 import comfy.samplers
 import pytest
 import torch
 
-from harness.nodes import node, option, shown, whole, with_lora
+from harness.nodes import node, of_the_pack, option, shown, whole, with_lora
 
 from .gaussian import denoiser, normal
 from .tiny import (
@@ -14,6 +17,7 @@ from .tiny import (
     POSITIVE,
     advanced_sampler,
     autoguidance,
+    bridge,
     combine,
     counted,
     image_latent,
@@ -23,6 +27,7 @@ from .tiny import (
     pair,
     prompt,
     relative_error,
+    seen,
 )
 
 DEFAULTS = {
@@ -256,16 +261,67 @@ def test_autoguidance_at_a_lower_resolution(target):
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_sde"])
 @pytest.mark.parametrize("steps", [8, 24, 50])
-@pytest.mark.parametrize(("pair_guidance", "rows"), [("off", 1), ("kept", 2)])
+@pytest.mark.parametrize(("pair_guidance", "rows"), [("auto", None), ("off", 4), ("kept", 8)])
 def test_the_fast_preset(base, adapted, target, pair_guidance, rows, steps, sampler):
-    """Four evaluations, whatever the steps and calls: in 24 steps of Euler 1.17 or 1.33 times the plain target."""
+    """A few evaluations, whatever the steps and calls: in 24 steps of Euler 1.17 or 1.33 times the plain target.
+
+    By itself it has three of which one is guided, and one more in runs of 30 calls and more.
+    """
     calls = {}
     roles = [counted(patcher, calls, role) for patcher, role in ((base, "source"), (adapted, "adapted"))]
     delta = option("DeltaFast", pair(*roles), pair_guidance=pair_guidance)
     advanced_sampler(counted(target, calls, "target"), delta, sampler, steps=steps, scheduler="karras")
     per_step = 1 if sampler == "euler" else 2
     last_is_one = steps * per_step - (per_step - 1)
-    assert calls == {"source": 4 * rows, "adapted": 4 * rows, "target": 2 * last_is_one}
+    rows = rows or (4 if last_is_one < 30 else 5)
+    assert calls == {"source": rows, "adapted": rows, "target": 2 * last_is_one}
+
+
+def guided_between(delta, *interval):
+    roles = ("source", "adapted")
+    return delta.each(lambda d: replace(d, **{role: replace(getattr(d, role), guided=interval) for role in roles}))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler_cfg_pp"])
+@pytest.mark.parametrize("two_models", [True, False])
+def test_guidance_in_an_interval_is_that_of_the_cfg_there(base, adapted, target, sampler, two_models):
+    """Outside of it is none. So it is of two models, and of two prompts of one, which are evaluated in one call."""
+    rows = []
+    adapted, other = (adapted, {}) if two_models else (base, {"adapted_positive": prompt(9)})
+
+    def found(cfg, *intervals):
+        rows.clear()
+        delta = pair(base, adapted, cfg=cfg, **other)
+        every = [guided_between(delta, *interval) for interval in intervals] or [delta]
+        with seen(base, lambda x: rows.append(len(x))):
+            samples = advanced_sampler(target, reduce(combine, every), sampler, steps=4)["samples"]
+        return samples, sum(rows)
+
+    (guided, all_rows), (bare, fewer) = found(5.0), found(1.0)
+    for interval, expected in (((0.0, 1e6), guided), ((1e5, 1e6), bare)):
+        assert torch.equal(found(5.0, interval)[0], expected)
+    between, some = found(5.0, (1.0, 5.0))
+    assert not torch.equal(between, guided) and not torch.equal(between, bare)
+    assert fewer <= some <= all_rows and (fewer < some < all_rows) == (sampler == "euler")
+    assert found(5.0, (0.0, 1e6), (1e5, 1e6))[1] == all_rows + fewer
+
+
+@pytest.mark.parametrize(("loses", "evaluations", "rows"), [(False, 3, 4), (True, 4, 8)])
+def test_the_fast_preset_over_a_bridge_that_loses_something_begins_at_once(
+    base, adapted, target, loses, evaluations, rows
+):
+    """There each evaluation builds on the last, so it has one more, and all of them are guided."""
+    calls = {}
+    roles = [counted(patcher, calls, role) for patcher, role in ((base, "source"), (adapted, "adapted"))]
+    there = torch.eye(4) * (torch.arange(4) > 0) if loses else torch.eye(4)
+    way = bridge((4, 8), (4, 8), there, there)
+    delta = option("DeltaFast", option("DeltaBridge", pair(*roles), bridge=way), pair_guidance="auto")
+    advanced_sampler(target, delta, steps=24, scheduler="karras")
+    (trace,) = of_the_pack("sampling.host.run").last_traces(delta)
+    assert calls == {"source": rows, "adapted": rows}
+    assert sum(entry.evaluated for entry in trace.entries) == evaluations
+    assert trace.entries[0].evaluated == loses
+    assert (trace.entries[0].size == 0) == (not loses)
 
 
 def test_the_fast_preset_keeps_the_guidance_of_a_weak_model(base):

@@ -1,5 +1,7 @@
 """Schedules, limits and reuse, without a host."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -100,17 +102,20 @@ def test_bands_split_a_delta():
     assert limited(video, video, Limits(band="high")).shape == video.shape
 
 
+NOTHING = torch.zeros(1)
+
+
 class Counting:
     def __init__(self, values=None):
         self.calls = []
         self.values = values
 
-    def at(self, held, sigma, step, seen=None):
+    def at(self, held, sigma, step, seen=NOTHING, apart=None):
         def evaluate():
             self.calls.append(sigma)
             return (torch.tensor([float(len(self.calls) if self.values is None else self.values(sigma))]),)
 
-        (part,) = held.at(sigma, step, seen, evaluate)
+        (part,) = held.at(sigma, step, (seen,), evaluate, apart)
         return part.item()
 
 
@@ -145,7 +150,7 @@ def test_a_flow_is_extrapolated_over_its_ratio_of_noise_to_signal():
 
     def at(sigma):
         value = 3 * sigma / (1 - sigma) if sigma < 1 else 9.0
-        return run.kept(sigma, torch.zeros(1), lambda: (torch.tensor([value]),))
+        return run.kept(sigma, (NOTHING,), lambda: (torch.tensor([value]),))
 
     assert [at(sigma)[0].item() for sigma in sigmas] == pytest.approx([9.0, 9.0, 3.0, 3.0, 0.75, 1 / 3])
 
@@ -161,21 +166,46 @@ def test_extrapolation_follows_a_straight_line():
 
 @pytest.mark.parametrize("steps", [3, 8, 24, 50])
 @pytest.mark.parametrize("calls_a_step", [1, 2])
-def test_a_place_in_the_noise_is_evaluated_once_however_many_steps_pass_it(steps, calls_a_step):
-    """Samplers of second order call at the end of a step as well, where the next begins."""
+@pytest.mark.parametrize("first", [math.inf, 6.0])
+def test_the_steps_nearest_to_its_places_evaluate_once(steps, calls_a_step, first):
+    """Samplers of second order call at the end of a step as well. Before the first place there is no delta."""
     ratios = torch.logspace(1, -1.5, steps).tolist()
-    calls = [ratio for pair in zip(ratios, [*ratios[1:], ratios[-1]], strict=True) for ratio in pair[:calls_a_step]]
-    count, held = Counting(), Held(Reuse(places=(3.0, 1.0)))
-    for ratio in calls:
-        count.at(held, ratio, 1)
-    first_at_or_below = {next(ratio for ratio in ratios if ratio <= place) for place in (3.0, 1.0)}
-    assert count.calls == sorted({ratios[0], *first_at_or_below}, reverse=True)
+    count, held, found = Counting(), Held(Reuse(places=(first, 3.0, 1.0)), ratios), []
+    for step, pair in enumerate(zip(ratios, [*ratios[1:], ratios[-1]], strict=True), start=1):
+        found += [count.at(held, ratio, step) for ratio in pair[:calls_a_step]]
+    nearest = {min(ratios, key=lambda ratio: abs(math.log(ratio / place))) for place in (min(first, 10.0), 3.0, 1.0)}
+    assert count.calls == sorted(nearest, reverse=True)
+    before = calls_a_step * ratios.index(count.calls[0])
+    assert not any(found[:before]) and all(found[before:])
+
+
+@pytest.mark.parametrize(
+    ("steps", "calls_a_step", "apart", "places"),
+    [(24, 1, None, 3), (24, 2, None, 4), (40, 1, None, 4), (24, 1, 0.5, 4)],
+)
+def test_long_runs_evaluate_at_further_places_too(steps, calls_a_step, apart, places):
+    """So do states of their own kind, where the first call stands for the first place."""
+    ratios = torch.logspace(1.2, -1.5, steps).tolist()
+    count, held = Counting(), Held(Reuse(places=(10.0, 1.5, 0.65), further=(4.0,)), ratios)
+    for step, ratio in enumerate(ratios, start=1):
+        for _ in range(calls_a_step):
+            count.at(held, ratio, step, apart=apart)
+    assert len(count.calls) == places
+    assert (count.calls[0] == ratios[0]) == (apart is not None)
+
+
+def test_a_run_that_begins_below_a_place_evaluates_there_at_once():
+    """As img2img does."""
+    count, held = Counting(), Held(Reuse(places=(10.0, 1.5)), [1.0, 0.5])
+    assert [count.at(held, 1.0, 1), count.at(held, 0.5, 2)] == pytest.approx([1, 2 / 3])
+    assert count.calls == [1.0]
 
 
 def test_between_its_places_a_delta_fades_as_the_share_of_noise():
     """So does that of two constant pictures seen through noise as large as they are; without noise it is gone."""
-    count, held = Counting(lambda ratio: 6 * ratio / (1 + ratio)), Held(Reuse(places=(1.0,)))
-    found = [count.at(held, ratio, 1) for ratio in (5.0, 2.0, 0.5, 0.25, 0.0)]
+    ratios = (5.0, 2.0, 0.5, 0.25, 0.0)
+    count, held = Counting(lambda ratio: 6 * ratio / (1 + ratio)), Held(Reuse(places=(math.inf, 0.6)), ratios)
+    found = [count.at(held, ratio, step) for step, ratio in enumerate(ratios, start=1)]
     assert found == pytest.approx([5.0, 4.0, 2.0, 1.2, 0.0])
     assert count.calls == [5.0, 0.5]
     assert share_of_noise(float("inf")) == 1.0
@@ -185,7 +215,7 @@ def test_between_its_places_a_delta_fades_as_the_share_of_noise():
 def test_a_delta_between_states_of_their_own_kind_does_not_fade(loses, later):
     """There the adapted model has seen what it found, and finds it again without any noise."""
     crossing = Crossing(FLOW, (FLOW, FLOW), loses=loses)
-    delta = Delta(None, "adapted", reuse=Reuse(places=(0.01,)))
+    delta = Delta(None, "adapted", reuse=Reuse(places=(math.inf, 0.01)))
     run = DeltaInRun(delta, crossing, None, "adapted", torch.tensor([0.8, 0.3, 0.0]), lambda percent: 1 - percent)
-    found = [run.kept(sigma, torch.zeros(1), lambda: (torch.tensor([5.0]),))[0].item() for sigma in (0.8, 0.32)]
+    found = [run.kept(sigma, (NOTHING,), lambda: (torch.tensor([5.0]),))[0].item() for sigma in (0.8, 0.32)]
     assert found == pytest.approx([5.0, later])
