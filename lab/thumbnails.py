@@ -125,7 +125,7 @@ def fast(lab: Sampler) -> Panels:
     delta = lab.pair(adapted="source_lora")
     return {
         "full: 3 times": lab.run(delta),
-        "Delta Fast: 1.2": lab.run(option("DeltaFast", delta, pair_guidance="off")),
+        "Delta Fast: 1.2": lab.run(option("DeltaFast", delta, pair_guidance="auto")),
     }
 
 

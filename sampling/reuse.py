@@ -54,11 +54,13 @@ def nearest_step(place: float, ratios: Sequence[float]) -> int:
 class Held:
     """The values of one delta in one run, whose steps have the noise-to-signal `ratios`.
 
-    What is kept is keyed by noise level, not by call.
+    What is kept is keyed by noise level, not by call. Of a delta that `builds_up` each evaluation begins with what was
+    found before: the first call stands for the first place, and none of the `further` ones is left out.
     """
 
     reuse: Reuse
     ratios: Sequence[float] = ()
+    builds_up: bool = False
     calls: int = 0
     step: int = 0
     change: float = 0.0
@@ -71,22 +73,20 @@ class Held:
         step: int,
         seen: Sequence[Tensor],
         evaluate: Callable[[], tuple[Tensor, ...]],
-        apart: Tensor | float | None = None,
+        apart: Tensor | float = 0.0,
     ) -> tuple[Tensor, ...]:
         """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` are those of the target.
 
-        `apart` is how far source and adapted see states of their own, None where they see one. Where they see one, a
-        delta fades between its places (`share_of_noise`), and there is none before the first of them. Where they do
-        not, each evaluation builds on what was found before: the first call stands for the first place, and none of
-        the `further` ones is left out.
+        `apart` is how far source and adapted see states of their own: between places a delta fades where they see one
+        (`share_of_noise`). Before the first place there is none.
         """
         self.calls += 1
         if self.reuse.threshold > 0:
             if self.last_seen is not None:
                 self.change += ((seen[0] - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
             self.last_seen = seen[0]
-        at_place = self._at_place(step, apart is not None)
-        if self.reuse.places and apart is None and not self.known and not at_place:
+        at_place = self._at_place(step)
+        if self.reuse.places and not (self.known or self.builds_up or at_place):
             return tuple(map(torch.zeros_like, seen))
         if at_place or self._is_due(step):
             parts = evaluate()
@@ -98,7 +98,7 @@ class Held:
         before, parts = self.known[-1]
         if self.reuse.places:
             fade = share_of_noise(ratio) / share_of_noise(before)
-            return tuple(part * (fade + (1 - fade) * (0.0 if apart is None else apart)) for part in parts)
+            return tuple(part * (fade + (1 - fade) * apart) for part in parts)
         return parts
 
     def _is_due(self, step: int) -> bool:
@@ -106,10 +106,10 @@ class Held:
         by_change = self.reuse.threshold > 0 and self.change >= self.reuse.threshold
         return not self.known or by_step or by_change
 
-    def _at_place(self, step: int, wants_all: bool) -> bool:
+    def _at_place(self, step: int) -> bool:
         """Say whether `step` is that of a place, or one was passed since the last evaluation."""
         is_long = self.calls * len(self.ratios) >= LONG_RUN * step
-        places = self.reuse.places[bool(self.known) :] + self.reuse.further * (is_long or wants_all)
+        places = self.reuse.places[bool(self.known) :] + self.reuse.further * (is_long or self.builds_up)
         return any(self.step < nearest_step(place, self.ratios) <= step for place in places)
 
     def _extrapolated(self, ratio: float) -> tuple[Tensor, ...]:

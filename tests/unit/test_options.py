@@ -110,12 +110,12 @@ class Counting:
         self.calls = []
         self.values = values
 
-    def at(self, held, sigma, step, seen=NOTHING, apart=None):
+    def at(self, held, sigma, step, seen=NOTHING):
         def evaluate():
             self.calls.append(sigma)
             return (torch.tensor([float(len(self.calls) if self.values is None else self.values(sigma))]),)
 
-        (part,) = held.at(sigma, step, (seen,), evaluate, apart)
+        (part,) = held.at(sigma, step, (seen,), evaluate)
         return part.item()
 
 
@@ -180,18 +180,18 @@ def test_the_steps_nearest_to_its_places_evaluate_once(steps, calls_a_step, firs
 
 
 @pytest.mark.parametrize(
-    ("steps", "calls_a_step", "apart", "places"),
-    [(24, 1, None, 3), (24, 2, None, 4), (40, 1, None, 4), (24, 1, 0.5, 4)],
+    ("steps", "calls_a_step", "builds_up", "places"),
+    [(24, 1, False, 3), (24, 2, False, 4), (40, 1, False, 4), (24, 1, True, 4)],
 )
-def test_long_runs_evaluate_at_further_places_too(steps, calls_a_step, apart, places):
-    """So do states of their own kind, where the first call stands for the first place."""
+def test_long_runs_evaluate_at_further_places_too(steps, calls_a_step, builds_up, places):
+    """So does a delta that builds up, of which the first call stands for the first place."""
     ratios = torch.logspace(1.2, -1.5, steps).tolist()
-    count, held = Counting(), Held(Reuse(places=(10.0, 1.5, 0.65), further=(4.0,)), ratios)
+    count, held = Counting(), Held(Reuse(places=(10.0, 1.5, 0.65), further=(4.0,)), ratios, builds_up)
     for step, ratio in enumerate(ratios, start=1):
         for _ in range(calls_a_step):
-            count.at(held, ratio, step, apart=apart)
+            count.at(held, ratio, step)
     assert len(count.calls) == places
-    assert (count.calls[0] == ratios[0]) == (apart is not None)
+    assert (count.calls[0] == ratios[0]) == builds_up
 
 
 def test_a_run_that_begins_below_a_place_evaluates_there_at_once():
