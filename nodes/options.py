@@ -192,7 +192,7 @@ class DeltaFast(io.ComfyNode):
             node_id="DeltaFast",
             display_name="Delta Fast",
             category=CATEGORY,
-            description="A preset: evaluates the delta three or four times in a run, where it turns, and lets it fade "
+            description="A preset: evaluates the delta four times in a run, where it turns, and lets it fade "
             "as the noise goes in between. About 1.2 times the cost of the plain target in place of 3.",
             search_aliases=["delta sampling", "fast preset", "delta speed"],
             inputs=[
@@ -201,9 +201,9 @@ class DeltaFast(io.ComfyNode):
                     "pair_guidance",
                     options=[OFF, KEPT, AUTO],
                     default=AUTO,
-                    tooltip="auto asks for the pair's guidance once, where shapes turn, and always over a bridge that "
-                    "loses something. off sets the pair's cfg to 1, which skips its negatives. kept leaves its cfg "
-                    "as it is, at about 1.35 times the plain target.",
+                    tooltip="auto asks for the pair's guidance in one of these, where shapes turn, and in all over a "
+                    "bridge that loses something. off sets the pair's cfg to 1, which skips its negatives. kept leaves "
+                    "its cfg as it is, at about 1.35 times the plain target.",
                 ),
             ],
             outputs=[delta_output()],

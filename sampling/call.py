@@ -82,7 +82,7 @@ def call(
     terms: list[Term] = []
     for delta, strength in acting:
         taken_off = sum(other for each, other in acting if each.pair == delta.pair) < 0
-        found = delta.kept(level, target, partial(_difference, delta, taken_off, shared))
+        found = delta.kept(level, target[0], partial(_difference, delta, taken_off, shared))
         if delta.delta.adapted is None:
             # In place of an adapted prediction stands the target's, with what was put on it before.
             before = _mixed(target, terms, combine[: delta.layer])

@@ -10,19 +10,17 @@ from .reuse import Reuse
 AUTO, OFF, KEPT = "auto", "off", "kept"
 
 # Chosen on the lab's models, see benchmarks/price.md. Colours turn at high noise, details come at 3 to 0.3.
-EVENLY = Reuse(places=(math.inf, 4.0, 1.6, 0.7))
-ONE_GUIDED = Reuse(places=(10.0, 1.5, 0.65), further=(4.0,))
-GUIDED = 1.0, 2.5
+REUSE = Reuse(places=(math.inf, 4.0, 1.6, 0.7))
+GUIDED = 2.5, 6.0
 
 
 def fast(delta: Delta, guidance: str) -> Delta:
-    """Return `delta` evaluated rarely; its pair's guidance is `KEPT`, `OFF`, or `AUTO`: asked where shapes turn.
+    """Return `delta` evaluated rarely; its pair's guidance is `KEPT`, `OFF`, or `AUTO`: asked at the second place.
 
     Beside the target's own prediction, which is guided, the source stays guided too.
     """
-    reuse = ONE_GUIDED if guidance == AUTO else EVENLY
     if delta.adapted is not None and guidance != KEPT:
         change = {"guided": GUIDED} if guidance == AUTO else {"cfg": 1.0}
         source, adapted = (replace(branch, **change) for branch in (delta.source, delta.adapted))
         delta = replace(delta, source=source, adapted=adapted)
-    return replace(delta, reuse=reuse)
+    return replace(delta, reuse=REUSE)

@@ -53,7 +53,7 @@ class DeltaInRun:
         self._together = torch.ones(1)
         self._sigmas = sigmas.cpu()
         self._progress = Progress(sigma_of) if delta.schedules else None
-        self._held = Held(delta.reuse, _ratios(self._sigmas[:-1], crossing), self._builds_up) if delta.reuse else None
+        self._held = Held(delta.reuse, _ratios(self._sigmas[:-1], crossing)) if delta.reuse else None
 
     @property
     def pair(self) -> tuple:
@@ -72,11 +72,6 @@ class DeltaInRun:
     def settled(self) -> bool:
         """Whether nothing will be doubted any more: nothing was strange so far, and what follows is no evidence."""
         return self.doubt is not None and not self.doubt.strange.any() and not self.clean.any()
-
-    @property
-    def _builds_up(self) -> bool:
-        """Whether the branches see states of their own kind from the first call on."""
-        return self.delta.adapted is not None and self.crossing.loses
 
     def strength(self, sigma: float | None) -> float:
         """Return the strength at `sigma`, which may be None where nothing depends on it."""
@@ -98,14 +93,14 @@ class DeltaInRun:
         added = self._last_added if mask is None else self._last_added * mask.to(self._last_added)
         return x - signal_of(added, sigma, self.crossing.levels)
 
-    def kept(self, sigma: float | None, target: Parts, find: Callable[[], Parts]) -> Parts:
-        """Return the delta's parts, from `find` or from before; `target` are those that the target predicts."""
+    def kept(self, sigma: float | None, denoised: Tensor, find: Callable[[], Parts]) -> Parts:
+        """Return the delta's parts, from `find` or from before; `denoised` is the target's prediction."""
         if self._held is None or sigma is None:
             return find()
         (ratio,) = _ratios(torch.tensor([sigma]), self.crossing)
         shares = self._apart()
-        apart = 0.0 if shares is None else by_sample(shares.to(target[0]), target[0])
-        return self._held.at(ratio, step_of(sigma, self._sigmas), target, find, apart)
+        apart = 0.0 if shares is None else by_sample(shares.to(denoised), denoised)
+        return self._held.at(ratio, step_of(sigma, self._sigmas), denoised, find, apart)
 
     def shaped(self, delta: Tensor, prediction: Tensor) -> Tensor:
         """Return `delta` within its limits and masks, beside the target's `prediction`."""
@@ -139,7 +134,7 @@ class DeltaInRun:
         these at that noise either. What goes beyond strength 1 the pair sees: as the picture nears its style, the delta
         then falls.
         """
-        if self._builds_up:
+        if self.delta.adapted is not None and self.crossing.loses:
             return torch.ones(1)
         if self.doubt is None or not self.doubt.guessed.any():
             return None

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-LONG_RUN = 30  # calls: what so many cost leaves room for an evaluation more
-
 
 @dataclass(frozen=True)
 class Reuse:
@@ -20,14 +18,13 @@ class Reuse:
     over the ratio of noise to signal: over the sigma of a flow, or its logarithm, it overshoots.
 
     `places` are ratios of noise to signal. The steps of a run whose noise is nearest to them evaluate, each
-    once, however many calls it has. So do those of the `further` ones in runs of at least `LONG_RUN` calls.
+    once, however many calls it has. In between the delta fades (`share_of_noise`).
     """
 
     every: int = 1
     threshold: float = 0.0
     extrapolate: bool = False
     places: tuple[float, ...] = ()
-    further: tuple[float, ...] = ()
 
     @property
     def changes_nothing(self) -> bool:
@@ -54,14 +51,11 @@ def nearest_step(place: float, ratios: Sequence[float]) -> int:
 class Held:
     """The values of one delta in one run, whose steps have the noise-to-signal `ratios`.
 
-    What is kept is keyed by noise level, not by call. Of a delta that `builds_up` each evaluation begins with what was
-    found before: the first call stands for the first place, and none of the `further` ones is left out.
+    What is kept is keyed by noise level, not by call.
     """
 
     reuse: Reuse
     ratios: Sequence[float] = ()
-    builds_up: bool = False
-    calls: int = 0
     step: int = 0
     change: float = 0.0
     last_seen: Tensor | None = None
@@ -71,24 +65,19 @@ class Held:
         self,
         ratio: float,
         step: int,
-        seen: Sequence[Tensor],
+        seen: Tensor,
         evaluate: Callable[[], tuple[Tensor, ...]],
         apart: Tensor | float = 0.0,
     ) -> tuple[Tensor, ...]:
-        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` are those of the target.
+        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction.
 
-        `apart` is how far source and adapted see states of their own: between places a delta fades where they see one
-        (`share_of_noise`). Before the first place there is none.
+        `apart` is how far source and adapted see states of their own: between places a delta fades where they see one.
         """
-        self.calls += 1
         if self.reuse.threshold > 0:
             if self.last_seen is not None:
-                self.change += ((seen[0] - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
-            self.last_seen = seen[0]
-        at_place = self._at_place(step)
-        if self.reuse.places and not (self.known or self.builds_up or at_place):
-            return tuple(map(torch.zeros_like, seen))
-        if at_place or self._is_due(step):
+                self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
+            self.last_seen = seen
+        if self._is_due(step):
             parts = evaluate()
             self.step, self.change = step, 0.0
             self.known = [*[pair for pair in self.known if pair[0] != ratio][-1:], (ratio, parts)]
@@ -104,13 +93,8 @@ class Held:
     def _is_due(self, step: int) -> bool:
         by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every
         by_change = self.reuse.threshold > 0 and self.change >= self.reuse.threshold
-        return not self.known or by_step or by_change
-
-    def _at_place(self, step: int) -> bool:
-        """Say whether `step` is that of a place, or one was passed since the last evaluation."""
-        is_long = self.calls * len(self.ratios) >= LONG_RUN * step
-        places = self.reuse.places[bool(self.known) :] + self.reuse.further * (is_long or self.builds_up)
-        return any(self.step < nearest_step(place, self.ratios) <= step for place in places)
+        by_place = any(self.step < nearest_step(place, self.ratios) <= step for place in self.reuse.places)
+        return not self.known or by_step or by_change or by_place
 
     def _extrapolated(self, ratio: float) -> tuple[Tensor, ...]:
         (before, first), (after, second) = self.known

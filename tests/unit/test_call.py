@@ -310,7 +310,7 @@ def test_a_level_that_is_evaluated_twice_leaves_one_point_of_the_line():
     held, values = Held(Reuse(every=1, threshold=1e-9, extrapolate=True)), iter([1.0, 2.0, 3.0])
 
     def at(ratio, step, evaluate):
-        return held.at(ratio, step, (torch.ones(1),), evaluate)[0][0].item()
+        return held.at(ratio, step, torch.ones(1), evaluate)[0][0].item()
 
     held.reuse = Reuse(every=2, extrapolate=True)
     for ratio, step in ((8.0, 1), (4.0, 3), (4.0, 5)):

@@ -115,7 +115,7 @@ class Counting:
             self.calls.append(sigma)
             return (torch.tensor([float(len(self.calls) if self.values is None else self.values(sigma))]),)
 
-        (part,) = held.at(sigma, step, (seen,), evaluate)
+        (part,) = held.at(sigma, step, seen, evaluate)
         return part.item()
 
 
@@ -150,7 +150,7 @@ def test_a_flow_is_extrapolated_over_its_ratio_of_noise_to_signal():
 
     def at(sigma):
         value = 3 * sigma / (1 - sigma) if sigma < 1 else 9.0
-        return run.kept(sigma, (NOTHING,), lambda: (torch.tensor([value]),))
+        return run.kept(sigma, NOTHING, lambda: (torch.tensor([value]),))
 
     assert [at(sigma)[0].item() for sigma in sigmas] == pytest.approx([9.0, 9.0, 3.0, 3.0, 0.75, 1 / 3])
 
@@ -166,32 +166,15 @@ def test_extrapolation_follows_a_straight_line():
 
 @pytest.mark.parametrize("steps", [3, 8, 24, 50])
 @pytest.mark.parametrize("calls_a_step", [1, 2])
-@pytest.mark.parametrize("first", [math.inf, 6.0])
-def test_the_steps_nearest_to_its_places_evaluate_once(steps, calls_a_step, first):
-    """Samplers of second order call at the end of a step as well. Before the first place there is no delta."""
+def test_the_steps_nearest_to_its_places_evaluate_once(steps, calls_a_step):
+    """Samplers of second order call at the end of a step as well. An infinite place is the first call."""
     ratios = torch.logspace(1, -1.5, steps).tolist()
-    count, held, found = Counting(), Held(Reuse(places=(first, 3.0, 1.0)), ratios), []
+    count, held = Counting(), Held(Reuse(places=(math.inf, 3.0, 1.0)), ratios)
     for step, pair in enumerate(zip(ratios, [*ratios[1:], ratios[-1]], strict=True), start=1):
-        found += [count.at(held, ratio, step) for ratio in pair[:calls_a_step]]
-    nearest = {min(ratios, key=lambda ratio: abs(math.log(ratio / place))) for place in (min(first, 10.0), 3.0, 1.0)}
-    assert count.calls == sorted(nearest, reverse=True)
-    before = calls_a_step * ratios.index(count.calls[0])
-    assert not any(found[:before]) and all(found[before:])
-
-
-@pytest.mark.parametrize(
-    ("steps", "calls_a_step", "builds_up", "places"),
-    [(24, 1, False, 3), (24, 2, False, 4), (40, 1, False, 4), (24, 1, True, 4)],
-)
-def test_long_runs_evaluate_at_further_places_too(steps, calls_a_step, builds_up, places):
-    """So does a delta that builds up, of which the first call stands for the first place."""
-    ratios = torch.logspace(1.2, -1.5, steps).tolist()
-    count, held = Counting(), Held(Reuse(places=(10.0, 1.5, 0.65), further=(4.0,)), ratios, builds_up)
-    for step, ratio in enumerate(ratios, start=1):
-        for _ in range(calls_a_step):
+        for ratio in pair[:calls_a_step]:
             count.at(held, ratio, step)
-    assert len(count.calls) == places
-    assert (count.calls[0] == ratios[0]) == builds_up
+    nearest = {min(ratios, key=lambda ratio: abs(math.log(ratio / place))) for place in (10.0, 3.0, 1.0)}
+    assert count.calls == sorted(nearest, reverse=True)
 
 
 def test_a_run_that_begins_below_a_place_evaluates_there_at_once():
@@ -217,5 +200,5 @@ def test_a_delta_between_states_of_their_own_kind_does_not_fade(loses, later):
     crossing = Crossing(FLOW, (FLOW, FLOW), loses=loses)
     delta = Delta(None, "adapted", reuse=Reuse(places=(math.inf, 0.01)))
     run = DeltaInRun(delta, crossing, None, "adapted", torch.tensor([0.8, 0.3, 0.0]), lambda percent: 1 - percent)
-    found = [run.kept(sigma, (NOTHING,), lambda: (torch.tensor([5.0]),))[0].item() for sigma in (0.8, 0.32)]
+    found = [run.kept(sigma, NOTHING, lambda: (torch.tensor([5.0]),))[0].item() for sigma in (0.8, 0.32)]
     assert found == pytest.approx([5.0, later])
