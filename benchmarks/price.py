@@ -34,6 +34,7 @@ SEEDS = 5, 6, 7
 FEW_TO_MANY, TWO_CALLS = (8, 12, 20, 30, 50), ("heun", "dpm_2", "dpmpp_sde")
 GUIDANCE = "auto", "off", "kept"
 SIDES = (6, 4), (-14, -12), (6, -12), (-14, 4), (-4, -18)
+MARKERS = {"kept": "s", "auto": "^"}
 COLOURS = {FAST: "firebrick", "every": "tab:blue", "pair": "tab:green", AUTHORS: "black", FULL: "gray"}
 
 
@@ -145,7 +146,7 @@ def draw(rows: list[dict], path: Path) -> None:
         for number, row in enumerate(shown, start=1):
             name = row["delta"]
             start = next((key for key in COLOURS if name.startswith(key)), FAST)
-            marker = "s" if "kept" in name else "o"
+            marker = next((mark for key, mark in MARKERS.items() if key in name), "o")
             draw_point(panel, number, row["rows"], row["judge"], name, SIDES, marker=marker, color=COLOURS[start])
         for share in (0.98, 0.95):
             panel.axhline(share, color="gray", linewidth=0.8, linestyle=":")
