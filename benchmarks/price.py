@@ -23,6 +23,7 @@ from harness.nodes import whole
 from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import DISTANCES, Scores, table
+from lab.proof.methods import SEEDS
 from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option
 
 from .points import draw_point
@@ -30,7 +31,6 @@ from .points import draw_point
 HERE = Path(__file__).parent
 SAME, APART = "eps -> v", "another autoencoder"
 FULL, FAST, AUTHORS, TRUST = "full method", "fast", "the authors' node", ", trust"
-SEEDS = 5, 6, 7
 FEW_TO_MANY, TWO_CALLS = (8, 12, 20, 30, 50), ("heun", "dpm_2", "dpmpp_sde")
 GUIDANCE = "auto", "off", "kept"
 SIDES = (6, 4), (-14, -12), (6, -12), (-14, 4), (-4, -18)

@@ -1,6 +1,5 @@
 """What a delta is: two branches, and how their difference is seen, shaped and added. Settings only, no run."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,7 +23,8 @@ class Branch:
     """One model with its conditioning and the scale of its classifier-free guidance.
 
     With `guided` its guidance acts between these two ratios of noise to signal alone, as in Kynkäänniemi et al. 2024
-    (arXiv 2404.07724): those of the target, and in a run those that the branch sees.
+    (arXiv 2404.07724): those of the target, and in a run those that the branch sees. Over a bridge that loses
+    something it always acts.
     """
 
     model: Any
@@ -39,11 +39,6 @@ class Branch:
     @property
     def prompts(self) -> tuple[Any, Any]:
         return self.positive, self.negative
-
-    def cfg_at(self, ratio: float) -> float:
-        """Return its cfg at a `ratio` of noise to signal."""
-        low, high = self.guided or (0.0, math.inf)
-        return self.cfg if low <= ratio <= high else 1.0
 
 
 class Bridge(Protocol):

@@ -11,7 +11,7 @@ AUTO, OFF, KEPT = "auto", "off", "kept"
 
 # Chosen on the lab's models, see benchmarks/price.md. Colours turn at high noise, details come at 3 to 0.3.
 REUSE = Reuse(places=(math.inf, 4.0, 1.6, 0.7))
-GUIDED = 2.5, 6.0
+GUIDED = 2.5, 6.0  # around the second place alone
 
 
 def fast(delta: Delta, guidance: str) -> Delta:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from torch import Tensor
@@ -55,11 +55,15 @@ class Held:
     """
 
     reuse: Reuse
-    ratios: Sequence[float] = ()
+    ratios: InitVar[Sequence[float]] = ()
     step: int = 0
     change: float = 0.0
     last_seen: Tensor | None = None
     known: list[tuple[float, tuple[Tensor, ...]]] = field(default_factory=list)
+    steps: set[int] = field(init=False)
+
+    def __post_init__(self, ratios: Sequence[float]):
+        self.steps = {nearest_step(place, ratios) for place in self.reuse.places}
 
     def at(
         self,
@@ -93,7 +97,7 @@ class Held:
     def _is_due(self, step: int) -> bool:
         by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every
         by_change = self.reuse.threshold > 0 and self.change >= self.reuse.threshold
-        by_place = any(self.step < nearest_step(place, self.ratios) <= step for place in self.reuse.places)
+        by_place = any(self.step < place <= step for place in self.steps)
         return not self.known or by_step or by_change or by_place
 
     def _extrapolated(self, ratio: float) -> tuple[Tensor, ...]:

@@ -87,7 +87,9 @@ class Predictor:
     def guide(self, sigma: Tensor) -> None:
         """Set the guidance of the next call, at the noise level `sigma` [B]."""
         if self.branch.guided is not None:
-            self.guider.set_cfg(self.branch.cfg_at(noise_to_signal(sigma.flatten()[0], self.levels).item()))
+            low, high = self.branch.guided
+            ratio = noise_to_signal(sigma.flatten()[0], self.levels).item()
+            self.guider.set_cfg(self.branch.cfg if low <= ratio <= high else 1.0)
 
     def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> tuple[Tensor, ...]:
         """Return the denoised prediction at `x`, followed by its unconditional part if asked for.

@@ -16,6 +16,7 @@ from sampling.reuse import Held, Reuse, share_of_noise
 from sampling.schedule import CURVES, Progress, Schedule
 
 FLOW = NoiseLevels(True, 0.001, 1.0)
+NOTHING = torch.zeros(1)
 percents = st.floats(0, 1, width=32)
 
 
@@ -100,9 +101,6 @@ def test_bands_split_a_delta():
     torch.testing.assert_close(low_pass(wave, 0.25), wave / 2, rtol=0.02, atol=1e-5)
     video = random(1, 4, 3, 9, 13)
     assert limited(video, video, Limits(band="high")).shape == video.shape
-
-
-NOTHING = torch.zeros(1)
 
 
 class Counting:
