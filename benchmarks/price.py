@@ -1,10 +1,10 @@
 """What a delta costs against what it keeps: python -m harness benchmarks.price [--authors delta_sampler.py]
 
-The lab's trained models in the host, in two worlds: eps -> v over one autoencoder, and to a larger model with another
-one. Rows are the samples that all models of a run evaluate (a call with guidance has two per picture), relative to the
-plain target's. Kept is how much of the full method's way from the plain target to the oracle is left, by three
-distances, both runs with the same steps and sampler: (target - method) / (target - full). It writes price.md and
-price.png beside it. The authors' own node is measured where its file is given.
+The lab's trained models in the host, in three worlds: eps -> v over one autoencoder, to a flow of 16 channels, and to a
+larger model with another autoencoder. Rows are the samples that all models of a run evaluate (a call with guidance has
+two per picture), relative to the plain target's. Kept is how much of the full method's way from the plain target to the
+oracle is left, by three distances, both runs with the same steps and sampler: (target - method) / (target - full). It
+writes price.md and price.png beside it. The authors' own node is measured where its file is given.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import DISTANCES, Scores, table
 from lab.proof.methods import SEEDS
-from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option
+from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option, over_a_bridge
 
 from .points import draw_point
 
 HERE = Path(__file__).parent
-SAME, APART = "eps -> v", "another autoencoder"
+SAME, FLOW, APART = "eps -> v", "flow, 16 channels", "another autoencoder"
 FULL, FAST, AUTHORS, TRUST = "full method", "fast", "the authors' node", ", trust"
 FEW_TO_MANY, TWO_CALLS = (8, 12, 20, 30, 50), ("heun", "dpm_2", "dpmpp_sde")
 GUIDANCE = "auto", "off", "kept"
@@ -50,7 +50,8 @@ class World:
 def worlds(runs: Runs) -> list[World]:
     bridge = bridges_apart(runs, "source", "large_target")["both autoencoders"]
     large = World(APART, "large_target", chained(option("DeltaResolution", scale=0.5), bridge))
-    return [World(SAME, "target", lambda delta: delta), large]
+    flow = World(FLOW, "flow_target", over_a_bridge(runs, "source", "flow_target"))
+    return [World(SAME, "target", lambda delta: delta), flow, large]
 
 
 def settings() -> dict[str, tuple[float, Callable]]:
@@ -133,15 +134,15 @@ def by_authors(runs: Runs, file: Path, labels, steps: int, sampler: str, seed: i
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Save the picture: rows against what the judge keeps; both worlds, and Delta Fast at other steps and samplers."""
+    """Save the picture: rows against what the judge keeps; all worlds, and Delta Fast at other steps and samplers."""
     usual = [row for row in rows if (row["steps"], row["sampler"]) == (str(STEPS), "euler")]
-    panels = {world: [row for row in usual if row["world"] == world] for world in (SAME, APART)}
+    panels = {world: [row for row in usual if row["world"] == world] for world in (SAME, FLOW, APART)}
     panels["Delta Fast at other steps, other samplers"] = [
         row | {"delta": f"{row['delta'].removeprefix(FAST + ', ')}, {row['sampler']}, {row['steps']} steps"}
         for row in rows
         if row not in usual and row["delta"].startswith(FAST)
     ]
-    figure, axes = plt.subplots(1, 3, figsize=(19, 6.5), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, len(panels), figsize=(25, 6.5), layout="constrained", sharey=True)
     for panel, (title, shown) in zip(axes, panels.items(), strict=True):
         for number, row in enumerate(shown, start=1):
             name = row["delta"]
