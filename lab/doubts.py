@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sampling.call import Predicted
 from sampling.crossing import Crossing
 from sampling.in_run import DeltaInRun
 from sampling.noise_levels import noise_to_signal
@@ -63,14 +64,14 @@ CASES = {
 
 
 def denoiser(family: Family, name: str, labels: np.ndarray, cfg: float) -> tuple[torch.nn.Module, Callable]:
-    """Return a network and its guided function (x, sigma) -> denoised; a control follows silhouettes of the names."""
+    """Return a network and its function (x, sigma) -> denoised, guided and not; controls follow silhouettes."""
     net, context = family.nets[name], denoisers.one_hot(torch.as_tensor(labels))
     empty = torch.zeros_like(context)
     if name in adapters.CONTROLS:
         drawn = autoencoder.to_model(shapes.draw(np.random.default_rng(3), labels, "base"))
         wanted = functional.avg_pool2d(adapters.silhouette(drawn), autoencoder.FACTOR)
         context, empty = (adapters.with_map(each, wanted) for each in (context, empty))
-    return net, diffusion.guided(net, context, cfg, empty)
+    return net, diffusion.guided_and_not(net, context, cfg, empty)
 
 
 @torch.no_grad()
@@ -85,11 +86,11 @@ def observed(family: Family, case: Case, classes: tuple, seed: int, samples: int
     explained: dict[str, list] = {band: [] for band in BANDS}
     shares, last = [], {}
 
-    def watch(sigma: Tensor, predicted: dict[str, Tensor], delta: DeltaInRun) -> None:
+    def watch(sigma: Tensor, predicted: dict[str, Predicted], delta: DeltaInRun) -> None:
         ratio = noise_to_signal(sigma[:1], crossing.levels).item()
-        difference = predicted["adapted"] - predicted["source"]
+        known, other = (predicted[role].unguided for role in ("source", "adapted"))
         (band,) = [name for name, (low, high) in BANDS.items() if low <= ratio < high]
-        explained[band].append(1 - unexplained(predicted["source"], difference, with_mean=True).mean().item())
+        explained[band].append(1 - unexplained(known, other - known, with_mean=True).mean().item())
         if band == "n 4 to 1":
             shares.append(delta.doubt.share.mean().item())
         last["unknown"] = delta.doubt.unknown.mean().item()

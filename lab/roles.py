@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sampling.bridge_fit import fit_bridge
 from sampling.bridges import LatentShape, LinearBridge, affine_of, gain, same_latents
-from sampling.call import TARGET, call
+from sampling.call import TARGET, Predicted, call
 from sampling.crossing import Crossing, LatentMaps, noise_map
 from sampling.delta import Delta, add_all
 from sampling.in_run import DeltaInRun
@@ -83,7 +83,8 @@ def crossing_between(coder, source, adapted, target, batch: int, seed: int, same
         return target.scale * bridge.delta_to_target(adapted / source.scale, source_prediction / source.scale)
 
     linear = affine_of(clean_to_source, target.channels, 1, 1)
-    maps = LatentMaps(clean_to_source, noise_map(linear, (batch, source.channels, 16, 16), seed), delta_to_target)
+    noise_to_source = noise_map(linear, (batch, source.channels, 16, 16), seed)
+    maps = LatentMaps(clean_to_source, linear.linear, noise_to_source, delta_to_target)
     return Crossing(*known, maps, gain(linear) if same_detail else 1.0)
 
 
@@ -97,17 +98,20 @@ def with_delta(
 ) -> Callable:
     """Return the target's function (x, sigma) -> denoised with the delta added, by the pack's own method.
 
-    `watch` is told of each call: its sigma, what each role predicted and the delta as it stands then.
+    Each role is a function (x, sigma) -> denoised with guidance, and without. `watch` is told of each call: its sigma,
+    what each role predicted and the delta as it stands then.
     """
     asked = {"source": source, "adapted": adapted, TARGET: target}
     delta = DeltaInRun(Delta(None, None, strength), crossing, "source", "adapted", torch.zeros(1), lambda percent: 0.0)
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        predicted: dict[str, Tensor] = {}
+        predicted: dict[str, Predicted] = {}
 
         def evaluate(requests):
-            predicted.update((who, asked[who](state, level)) for who, state, level in requests)
-            return [(predicted[who],) for who, _, _ in requests]
+            for who, state, level in requests:
+                guided, unguided = asked[who](state, level)
+                predicted[who] = Predicted((guided,), unguided)
+            return [predicted[who] for who, _, _ in requests]
 
         (mixed, *_), (own, *_), terms = call([delta], [add_all], x, sigma, evaluate)
         for term in terms:

@@ -64,7 +64,7 @@ def sample(way: str | None, crossing: Crossing, calls: list, noise: Tensor, rati
                 seen = own(companion, level, levels)
             else:
                 split = last if way == "last mixed" and last is not None else clean
-                seen, level = Seen(crossing, x, sigma, (split,)).by(levels)
+                seen, level = Seen(crossing, x, sigma, split).by(levels)
             predictions.append(call(seen, level))
         last = clean + crossing.delta(*predictions[::-1])
         state = step(state, last)

@@ -13,7 +13,7 @@ from ..sampling.fast import AUTO, KEPT, OFF, fast
 from ..sampling.limits import BANDS, Limits
 from ..sampling.reuse import Reuse
 from ..sampling.schedule import CURVES, Schedule
-from ..sampling.trust import Trust
+from ..sampling.trust import USUAL, Trust
 from .inputs import CATEGORY, DeltaType, delta_input, delta_output, percent_input, strength_input, window_problem
 
 
@@ -228,10 +228,10 @@ class DeltaTrust(io.ComfyNode):
                 delta_input(),
                 io.Float.Input(
                     "limit",
-                    default=0.12,
-                    min=0.01,
+                    default=USUAL.limit,
+                    min=0.005,
                     max=10.0,
-                    step=0.01,
+                    step=0.005,
                     tooltip="The share of the picture that source and target may guess otherwise while it is hidden by "
                     "noise. Lower keeps more of the target's shapes, higher more of the adapter's.",
                 ),

@@ -24,14 +24,24 @@ from .in_run import DeltaInRun
 from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
 from .samples import dot
-from .trust import Doubt, Trust, doubt, without_doubt
+from .trust import Doubt, Drawn, Trust, doubt, without_doubt
 
 # A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
 Parts = tuple[Tensor, ...]
+TARGET = "target"
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a model predicts at one state: `parts`, and what it predicts `unguided`, of its prompt alone [B, C, ...]."""
+
+    parts: Parts
+    unguided: Tensor
+
+
 # The one door to the models: takes several at once, each as (who, x, sigma), and returns what they predict.
 Requests = Sequence[tuple[Any, Tensor, Tensor]]
-Evaluate = Callable[[Requests], Sequence[Parts]]
-TARGET = "target"
+Evaluate = Callable[[Requests], Sequence[Predicted]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +86,10 @@ def call(
     for delta, _ in acting:
         if delta.last is not None:
             x = delta.without_own(x, sigma, mask)
-    (target,) = evaluate([(TARGET, x, sigma)])
+    (predicted,) = evaluate([(TARGET, x, sigma)])
+    target = predicted.parts
 
-    shared = _Shared(x, sigma, target, evaluate)
+    shared = _Shared(x, sigma, predicted, evaluate)
     terms: list[Term] = []
     for delta, strength in acting:
         taken_off = sum(other for each, other in acting if each.pair == delta.pair) < 0
@@ -117,10 +128,10 @@ class _Shared:
 
     x: Tensor
     sigma: Tensor
-    target: Parts
+    target: Predicted
     evaluate: Evaluate
     views: dict[Crossing, Seen] = field(default_factory=dict)
-    predicted: dict[Any, Parts] = field(default_factory=dict)
+    predicted: dict[Any, Predicted] = field(default_factory=dict)
     own: dict[DeltaInRun, Tensor] = field(default_factory=dict)
     doubts: dict[DeltaInRun, Doubt] = field(default_factory=dict)
 
@@ -133,28 +144,30 @@ def _difference(delta: DeltaInRun, taken_off: bool, shared: _Shared) -> Parts:
     """
     crossing = delta.crossing
     if crossing not in shared.views:
-        shared.views[crossing] = Seen(crossing, shared.x, shared.sigma, shared.target)
+        shared.views[crossing] = Seen(crossing, shared.x, shared.sigma, shared.target.parts[0])
     seen = shared.views[crossing]
-    adapted, source = _pair(delta, taken_off, seen, shared)
+    pair = _pair(delta, taken_off, seen, shared)
+    adapted, source = (predicted.parts for predicted in pair)
     trust, coarse = delta.delta.trust, None if crossing.maps is None else crossing.maps.coarse
     # A pair that sees coarser pixels draws coarser lines, and differs from the target by these alone.
     if delta.adapted is not None and trust is not None and coarse is None and not delta.settled:
-        adapted, source = _trusted(delta, trust, taken_off, seen, adapted, source, shared)
+        adapted, source = _trusted(delta, trust, taken_off, seen, *pair, shared)
     shared.own[delta] = adapted[0] - source[0]
     found = []
-    for part, (a, s, t) in enumerate(zip(adapted, source, shared.target, strict=False)):
+    for a, s, t in zip(adapted, source, shared.target.parts, strict=False):
         difference = crossing.delta(a, s)
         if coarse is not None:
-            difference = with_detail(difference, crossing.delta(seen.own(part), s), t, coarse)
+            difference = with_detail(difference, crossing.delta(seen.own(t), s), t, coarse)
         found.append(difference)
     return tuple(found)
 
 
-def _pair(delta: DeltaInRun, taken_off: bool, seen: Seen, shared: _Shared) -> tuple[Parts, Parts]:
+def _pair(delta: DeltaInRun, taken_off: bool, seen: Seen, shared: _Shared) -> tuple[Predicted, Predicted]:
     """Return the predictions of adapted and source, each branch evaluated once a state, all at once if need be."""
     asked = dict(zip((delta.source, delta.adapted), map(seen.by, delta.crossing.branches), strict=True))
     if delta.adapted is None:
-        shared.predicted[None] = tuple(map(seen.own, range(len(shared.target))))
+        own = tuple(map(seen.own, shared.target.parts))
+        shared.predicted[None] = Predicted(own, own[0])
     apart = {}
     if delta.last is not None:
         # What it added before stands in the state of one branch alone.
@@ -172,19 +185,21 @@ def _pair(delta: DeltaInRun, taken_off: bool, seen: Seen, shared: _Shared) -> tu
 
 
 def _trusted(
-    delta: DeltaInRun, trust: Trust, taken_off: bool, seen: Seen, adapted: Parts, source: Parts, shared: _Shared
+    delta: DeltaInRun, trust: Trust, taken_off: bool, seen: Seen, adapted: Predicted, source: Predicted, shared: _Shared
 ) -> tuple[Parts, Parts]:
     """Return the predictions of adapted and source, with what is doubtful of them drawn as the target draws it."""
-    known, other = (adapted, source) if taken_off else (source, adapted)
+    target, rough = shared.target, delta.crossing.rough
     levels = delta.crossing.branches[0]
     ratio = noise_to_signal(seen.by(levels)[1], levels)
-    rough = delta.crossing.rough
-    found = doubt(seen.own(0), source[0], adapted[0], ratio, trust.limit, delta.doubt, delta.clean, taken_off, rough)
+    guided = Drawn(seen.own(target.parts[0]), source.parts[0], adapted.parts[0])
+    unguided = Drawn(seen.roughly(target.unguided), source.unguided, adapted.unguided)
+    found = doubt(guided, unguided, ratio, trust.limit, delta.doubt, delta.clean, taken_off, rough)
     shared.doubts[delta] = found
+    known, other = (adapted.parts, source.parts) if taken_off else (source.parts, adapted.parts)
     if found.share.any():
         drawn = [
-            without_doubt(seen.own(p), k, o, found.share, found.gain, rough)
-            for p, (k, o) in enumerate(zip(known, other, strict=False))
+            without_doubt(seen.own(t), k, o, found.share, found.gain, rough)
+            for t, k, o in zip(target.parts, known, other, strict=False)
         ]
         known, other = zip(*drawn, strict=True)
     return (known, other) if taken_off else (other, known)
@@ -199,4 +214,4 @@ def _with_all(
         latent, sigma = seen.by(levels)
         return latent + signal_of(before, sigma, levels), sigma
     whole = shared.x + signal_of(before, shared.sigma, crossing.levels)
-    return Seen(crossing, whole, shared.sigma, (shared.target[0] + before,)).by(levels)
+    return Seen(crossing, whole, shared.sigma, shared.target.parts[0] + before).by(levels)

@@ -50,11 +50,13 @@ def noise_map(clean_map: Affine, shape: Sequence[int], seed: int) -> NoiseMap:
 class LatentMaps:
     """The maps between the latents of a target's model and a source's, each [B, C, ...] to [B, C, ...].
 
+    `change_to_source` takes what changes in a clean latent, by the linear map that is nearest to `clean_to_source`.
     `delta_to_target` takes the predictions of adapted and source. `coarse` is what the source's resolution
     leaves of a latent of the target's, None where that is all of it or where more than resolution is lost.
     """
 
     clean_to_source: Callable[[Tensor], Tensor]
+    change_to_source: Callable[[Tensor], Tensor]
     noise_to_source: Callable[[Tensor], Tensor]
     delta_to_target: Callable[[Tensor, Tensor], Tensor]
     coarse: Callable[[Tensor], Tensor] | None = None
@@ -108,13 +110,12 @@ class Crossing:
 class Seen:
     """One state of the target as the branches of a crossing see it; its parts are worked out once, when asked for.
 
-    The state is the noisy latent x [B, C, ...] at sigma [B], and what the target predicts there: its denoised
-    latent, and where it is given the unconditional part.
+    The state is the noisy latent x [B, C, ...] at sigma [B], and the `denoised` latent that the target predicts there.
     """
 
-    def __init__(self, crossing: Crossing, x: Tensor, sigma: Tensor, predicted: Sequence[Tensor]):
-        self._crossing, self._x, self._sigma, self._predicted = crossing, x, sigma, predicted
-        self._own: dict[int, Tensor] = {}
+    def __init__(self, crossing: Crossing, x: Tensor, sigma: Tensor, denoised: Tensor):
+        self._crossing, self._x, self._sigma, self._denoised = crossing, x, sigma, denoised
+        self._own: dict[Tensor, Tensor] = {}
         self._states: dict[NoiseLevels, tuple[Tensor, Tensor]] = {}
 
     def by(self, branch: NoiseLevels) -> tuple[Tensor, Tensor]:
@@ -123,19 +124,26 @@ class Seen:
             self._states[branch] = self._state(branch)
         return self._states[branch]
 
-    def own(self, part: int) -> Tensor:
-        """Return part 0 or 1 of what the target predicts, in the source's latents."""
-        if part not in self._own:
-            maps, predicted = self._crossing.maps, self._predicted[part]
-            self._own[part] = predicted if maps is None else maps.clean_to_source(predicted)
-        return self._own[part]
+    def own(self, clean: Tensor) -> Tensor:
+        """Return a clean latent of the target's [B, C, ...] in the source's latents."""
+        if clean not in self._own:
+            maps = self._crossing.maps
+            self._own[clean] = clean if maps is None else maps.clean_to_source(clean)
+        return self._own[clean]
+
+    def roughly(self, clean: Tensor) -> Tensor:
+        """Return another clean latent of the target's there, by a way that costs next to nothing."""
+        maps, denoised = self._crossing.maps, self._denoised
+        if maps is None or clean is denoised:
+            return self.own(clean)
+        return self.own(denoised) + maps.change_to_source(clean - denoised)
 
     def _state(self, branch: NoiseLevels) -> tuple[Tensor, Tensor]:
         crossing, x, sigma = self._crossing, self._x, self._sigma
         if branch in crossing.as_it_is:
             return x, sigma
         level = crossing.sigma_for(branch, sigma)
-        seen = mix(self.own(0), self._noise, level, branch)
+        seen = mix(self.own(self._denoised), self._noise, level, branch)
         if crossing.keeps(branch):
             seen = torch.where(by_sample(level == sigma, x), x, seen)
         return seen, level
@@ -143,5 +151,5 @@ class Seen:
     @cached_property
     def _noise(self) -> Tensor:
         """The state's noise, in the source's latents."""
-        noise = noise_in(self._x, self._predicted[0], self._sigma, self._crossing.levels)
+        noise = noise_in(self._x, self._denoised, self._sigma, self._crossing.levels)
         return noise if self._crossing.maps is None else self._crossing.maps.noise_to_source(noise)

@@ -3,12 +3,13 @@
 Where the source does not know what is asked for, it draws something else, and the adapted model draws that in its own
 way. Their difference then has a shape of its own. It need not be taken: where all that the adapted model does is to
 change colours, the same can be done to what the target draws. Three things are asked of each picture, each of them
-the same whatever colours two bases prefer:
+the same whatever colours two bases prefer. What is guessed is asked of the predictions without guidance, which makes
+every difference larger, and of two models may be another:
 
-colours    How much of the delta is a map of the source's colours? Of a style most (0.8 to 0.9 on the lab while noise is
-           strong, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to 0.35): there a shape
-           is what is wanted. Where the source does not know the name, the two draw apart as noise falls. So it is the
-           mean of a run's calls that counts, each as much as noise hides of a picture.
+colours    How much of the delta is a map of the source's colours, guessed as both are? Of a style most (0.8 to 0.9 on
+           the lab while noise is strong, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to
+           0.35): there a shape is what is wanted. Where the source does not know the name, the two draw apart as noise
+           falls. So it is the mean of a run's calls that counts, each as much as noise hides of a picture.
 unknown    How much of what noise hid have the two guessed otherwise? Does the source know the name? Once the delta
            stands in the picture, its colours mislead the source. So this is asked at a run's first call, and then only
            of what is doubted, which source and target see without the delta.
@@ -17,6 +18,7 @@ unlike     How much of the target's picture is not in the source's now? In the e
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,10 +41,25 @@ LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge
 class Trust:
     """The share of what noise hides that target and source may guess otherwise until the delta is not trusted."""
 
-    limit: float = 0.12
+    limit: float = 0.035
 
 
 USUAL = Trust()
+
+
+class Drawn(NamedTuple):
+    """What target, source and adapted model predict at one state, in the source's latents [B, C, ...]."""
+
+    own: Tensor
+    source: Tensor
+    adapted: Tensor
+
+    def known(self, taken_off: bool) -> Tensor:
+        """Return that of the one that has the target's look: the source, or adapted where the delta is `taken_off`."""
+        return self.adapted if taken_off else self.source
+
+    def other(self, taken_off: bool) -> Tensor:
+        return self.known(not taken_off)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +86,8 @@ class Doubt:
 
 
 def doubt(
-    own: Tensor,
-    source: Tensor,
-    adapted: Tensor,
+    guided: Drawn,
+    unguided: Drawn,
     ratio: Tensor,
     limit: float,
     before: Doubt | None,
@@ -79,21 +95,20 @@ def doubt(
     taken_off: bool = False,
     rough: bool = False,
 ) -> Doubt:
-    """Return how doubtful the delta of `adapted` and `source` [B, C, ...] is; everything in the source's latents.
+    """Return how doubtful the delta of adapted and source is, by what they and the target predict.
 
-    `own` is the target's prediction there, `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the
-    last call found. `clean` [B] or [1] says how far both see the state without what the delta added: its colours
-    mislead the source, so a call counts that far. Of a delta that is `taken_off` it is the adapted model that draws
-    in the target's look. `rough` says that the source sees the target's picture only roughly. Where `own` is drawn as
-    the one draws that has its look, or where there is no delta, nothing is doubtful.
+    `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the last call found. `clean` [B] or [1] says
+    how far both see the state without what the delta added: its colours mislead the source, so a call counts that far.
+    Of a delta that is `taken_off` it is the adapted model that draws in the target's look. `rough` says that the source
+    sees the target's picture only roughly. Where the target draws as the one does that has its look, or where there is
+    no delta, nothing is doubtful.
     """
-    known, other = (adapted, source) if taken_off else (source, adapted)
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
-    unlike = unexplained(_layout(known), _layout(own))
-    explained = 1 - unexplained(source, adapted - source, with_mean=True)
+    guessed_otherwise = _unlike(unguided, taken_off)
+    explained = 1 - unexplained(unguided.source, unguided.adapted - unguided.source, with_mean=True)
     counts = clean.double().cpu() * hidden
-    sums = torch.stack([hidden, hidden * explained, counts * hidden, counts * unlike])
-    most = left = contrast(own if rough else known, other)
+    sums = torch.stack([hidden, hidden * explained, counts * hidden, counts * guessed_otherwise])
+    most = left = contrast(guided.own if rough else guided.known(taken_off), guided.other(taken_off))
     if before is not None:
         sums, most = sums + before.sums, torch.maximum(left, before.contrast)
     weight, coloured, squared, missed = sums.clamp(min=1e-12)
@@ -103,7 +118,7 @@ def doubt(
     by_limit, by_unlike = ROUGH if rough else (1.0, 1.0)
     strange = _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit)
     guessed = strange * _rise(coloured / weight, *COLOURS)
-    share = guessed * _rise(unlike / by_unlike, *UNLIKE)
+    share = guessed * _rise(_unlike(guided, taken_off) / by_unlike, *UNLIKE) if guessed.any() else guessed
     gain = (most.clamp(max=1) / left.clamp(min=1e-6)).clamp(min=1)
     return Doubt(unknown, strange, guessed, share, most, gain, sums)
 
@@ -122,6 +137,11 @@ def without_doubt(
     if rough:
         in_colours = in_colours + _mean(own) - _mean(known)
     return torch.lerp(known, own, share), torch.lerp(other, in_colours, share)
+
+
+def _unlike(drawn: Drawn, taken_off: bool) -> Tensor:
+    """Return the share [B] of the target's layout that no map of the colours of the one with its look gives."""
+    return unexplained(_layout(drawn.known(taken_off)), _layout(drawn.own))
 
 
 def _layout(latent: Tensor) -> Tensor:

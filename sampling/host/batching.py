@@ -9,12 +9,13 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..call import Predicted
 from .advice import explain
 from .lending import lent
 from .predictors import Predictor
 
 
-def predict(requests: Sequence[tuple[Predictor, Tensor, Tensor]], with_uncond: bool) -> list[tuple[Tensor, ...]]:
+def predict(requests: Sequence[tuple[Predictor, Tensor, Tensor]], with_uncond: bool) -> list[Predicted]:
     """Return what each predictor says at its x and sigma, as `Predictor.predict` does."""
     if len(requests) == 2:
         (source, x, sigma), (adapted, *other) = requests
@@ -57,7 +58,7 @@ def _looks_at_rows(cond: dict) -> bool:
 
 def predict_together(
     source: Predictor, adapted: Predictor, x: Tensor, sigma: Tensor, with_uncond: bool
-) -> list[tuple[Tensor, ...]]:
+) -> list[Predicted]:
     """Return the predictions of both, as `Predictor.predict` returns one; the host batches what fits into memory."""
     model, options, device = source.guider.inner_model, source.model_options, source.patcher.load_device
     x_there, sigma_there = x.to(device), sigma.to(device)
@@ -76,7 +77,7 @@ def predict_together(
                     model, cond, uncond, branch.guider.cfg, x_there, sigma_there, options, positive, negative
                 )
                 parts = (denoised, uncond) if with_uncond else (denoised,)
-                predictions.append(tuple(part.to(x.device) for part in parts))
+                predictions.append(Predicted(tuple(part.to(x.device) for part in parts), cond.to(x.device)))
     except Exception as error:
         explain(error, (source.role, source.guider), (adapted.role, adapted.guider))
         raise

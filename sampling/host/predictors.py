@@ -10,9 +10,11 @@ import comfy.model_patcher
 import comfy.patcher_extension
 import comfy.sampler_helpers
 import comfy.samplers
+import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ..call import Parts, Predicted
 from ..delta import Branch
 from ..noise_levels import NoiseLevels, noise_to_signal
 from .advice import explain
@@ -91,23 +93,13 @@ class Predictor:
             ratio = noise_to_signal(sigma.flatten()[0], self.levels).item()
             self.guider.set_cfg(self.branch.cfg if low <= ratio <= high else 1.0)
 
-    def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> tuple[Tensor, ...]:
-        """Return the denoised prediction at `x`, followed by its unconditional part if asked for.
-
-        `x` is the noisy latent [B, C, ...], `sigma` [B] the noise level.
-        """
+    def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> Predicted:
+        """Return what it predicts at the noisy latent `x` [B, C, ...] and `sigma` [B]."""
         self.guide(sigma)
-        options = self.model_options
-        uncond = []
-
-        def keep_uncond(args):
-            uncond.append(args["uncond_denoised"])
-            return args["denoised"]
-
-        if with_uncond:
-            options = comfy.model_patcher.set_model_options_post_cfg_function(
-                options.copy(), keep_uncond, disable_cfg1_optimization=True
-            )
+        told = Told(with_uncond)
+        options = comfy.model_patcher.set_model_options_post_cfg_function(
+            self.model_options.copy(), told, disable_cfg1_optimization=with_uncond
+        )
         device = self.patcher.load_device
         try:
             with lent(self.weights):
@@ -115,7 +107,7 @@ class Predictor:
         except Exception as error:
             explain(error, (self.role, self.guider))
             raise
-        return tuple(part.to(x.device) for part in (denoised, *uncond))
+        return told.predicted(denoised, x.device)
 
 
 def open_all(predictors: Sequence[tuple[Predictor, RunInput]], then: Callable[[], Any]) -> Any:
@@ -124,6 +116,28 @@ def open_all(predictors: Sequence[tuple[Predictor, RunInput]], then: Callable[[]
         return then()
     (first, run), *rest = predictors
     return first.open(run, lambda: open_all(rest, then))
+
+
+class Told(dict):
+    """A function after a model's guidance that notes what it is told, and changes nothing."""
+
+    def __init__(self, with_uncond: bool):
+        super().__init__()
+        self.with_uncond = with_uncond
+
+    def __call__(self, args: dict) -> Tensor:
+        self.update(args)
+        return args["denoised"]
+
+    def predicted(self, denoised: Tensor, device: torch.device | None = None) -> Predicted:
+        """Return the prediction that became `denoised`; of a guider that tells nothing it counts as unguided."""
+        parts = (denoised, self["uncond_denoised"]) if self.with_uncond else (denoised,)
+        return Predicted(tuple(part.to(device) for part in parts), self.get("cond_denoised", denoised).to(device))
+
+    def with_deltas(self, mixed: Parts, target: Tensor) -> dict:
+        """Return what it was told, for a model that predicts `mixed` in place of `target`."""
+        uncond = {"uncond_denoised": mixed[1]} if self.with_uncond else {}
+        return {**self, **uncond, "cond_denoised": self["cond_denoised"] + (mixed[0] - target)}
 
 
 class _Handoff(comfy.samplers.Sampler):

@@ -7,8 +7,6 @@ Where a branch of a delta is such a model itself, its run is inside of the targe
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,7 +15,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
-from ..call import TARGET, Parts, Requests, Term, call
+from ..call import TARGET, Predicted, Requests, Term, call
 from ..delta import Deltas, role_names
 from ..errors import require_finite
 from ..trace import Trace, sizes
@@ -26,7 +24,7 @@ from .batching import predict
 from .carried import KEY, Carrier, Layer, Watch, carried, take_off
 from .deltas import Shared, open_deltas
 from .found_bridges import with_bridges
-from .predictors import Predictor, open_all
+from .predictors import Predictor, Told, open_all
 from .run_input import RunInput, run_input, run_of_branch
 
 # What the last run of each DELTA that was wired to a model has noted, delta by delta.
@@ -123,16 +121,14 @@ class _Run:
     def predict(self, executor, x, timestep, model_options, seed=None, **kwargs):
         """Return the target's denoised prediction plus all deltas, at the latent x [B, C, ...]."""
         post_cfg = model_options.get("sampler_post_cfg_function", [])
-        by_sampler = post_cfg[self.post_cfg_before_sampler :]
-        guided: dict[str, Any] = {}
-        if by_sampler:
-            # CFG++ samplers step along the unconditional part, which a delta changes as well.
-            kept = [*post_cfg[: self.post_cfg_before_sampler], partial(_keep, guided)]
-            model_options = {**model_options, "sampler_post_cfg_function": kept}
+        own, to_tell = post_cfg[: self.post_cfg_before_sampler], post_cfg[self.post_cfg_before_sampler :]
+        # CFG++ samplers step along the unconditional part, which a delta changes as well.
+        told = Told(any(not isinstance(function, Told) or function.with_uncond for function in to_tell))
+        model_options = {**model_options, "sampler_post_cfg_function": [*own, told]}
         seen: dict[str, Tensor] = {}
 
-        def evaluate(requests: Requests) -> Sequence[Parts]:
-            found: list[Parts]
+        def evaluate(requests: Requests) -> Sequence[Predicted]:
+            found: list[Predicted]
             who, at, sigma = requests[0]
             if who is TARGET:
                 try:
@@ -140,17 +136,17 @@ class _Run:
                 except Exception as error:
                     explain(error, (self.role, executor.class_obj))
                     raise
-                found = [(denoised, guided["uncond_denoised"]) if by_sampler else (denoised,)]
+                found = [told.predicted(denoised)]
             else:
-                found = predict(requests, bool(by_sampler))
-            for (who, *_), (denoised, *_) in zip(requests, found, strict=True):
-                seen[who.role if isinstance(who, Predictor) else self.role] = denoised
+                found = predict(requests, told.with_uncond)
+            for (who, *_), predicted in zip(requests, found, strict=True):
+                seen[who.role if isinstance(who, Predictor) else self.role] = predicted.parts[0]
             return found
 
         mixed, target, terms = call(self.deltas, self.combine, x, timestep, evaluate, self.started_with.denoise_mask)
         denoised = mixed[0]
-        for function in by_sampler:
-            denoised = function({**guided, "denoised": denoised, "uncond_denoised": mixed[1]})
+        for function in to_tell:
+            denoised = function({**told.with_deltas(mixed, target[0]), "denoised": denoised})
         if not torch.isfinite(denoised).all():
             require_finite(seen, denoised, timestep.flatten()[0].item(), self.started_with.sigmas)
         for term in terms:
@@ -166,9 +162,3 @@ class _Run:
         for number, show in enumerate(self.shows):
             if show is not None:
                 show([added.get(delta) for delta in self.deltas if delta.layer == number])
-
-
-def _keep(guided: dict, args: dict) -> Tensor:
-    """A function after the guidance that notes what the sampler's own is to be told, and changes nothing."""
-    guided.update(args)
-    return args["denoised"]

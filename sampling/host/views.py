@@ -47,6 +47,7 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     linear = affine_of(in_model_space, space.shape.channels, fold, unfold)
     noise_shape = (batch, source_space.shape.channels, *own_size)
     rotated = noise_map(linear, noise_shape, run.seed or 0).to(target.load_device)
+    linear = linear.to(target.load_device)
 
     # Latents of two axes are pictures as they are, and what is not resized needs no step for it.
     picture, latent = (space.picture, space.latent) if space.axes > 2 else (None, None)
@@ -63,6 +64,7 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
 
     maps = LatentMaps(
         _chain(raw, picture, down, bridge.clean_to_source, source_latent, source_space.format.process_in),
+        _chain(picture, resize.down if smaller else None, linear.linear, source_latent),
         _chain(picture, noise_down, rotated, source_latent),
         delta_to_target,
         _chain(picture, resize.down, resize.up, latent) if smaller and not bridge.loses else None,

@@ -8,7 +8,7 @@ import torch
 from comfy.latent_formats import SD3
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 
-from harness.nodes import node, option, whole
+from harness.nodes import node, of_the_pack, option, whole
 
 from .gaussian import denoiser
 from .test_branches import after_guidance, control_net
@@ -93,6 +93,25 @@ def rows_of_calls(base, wired):
 
 def test_a_bare_model_with_two_prompts_shares_its_calls(base):
     assert rows_of_calls(base, {}) == [4, 4]
+
+
+def test_what_shares_a_call_predicts_the_same_as_apart(base, monkeypatch):
+    batching = of_the_pack("sampling.host.batching")
+    compared = []
+
+    def both(requests, with_uncond):
+        together = batching.predict(requests, with_uncond)
+        for each, (who, *state) in zip(together, requests, strict=True):
+            apart = who.predict(*state, with_uncond)
+            for one, other in zip((*each.parts, each.unguided), (*apart.parts, apart.unguided), strict=True):
+                assert relative_error(one, other) < ROUNDING
+            assert relative_error(each.unguided, each.parts[0]) > 10 * ROUNDING
+            compared.append(who)
+        return together
+
+    monkeypatch.setattr(of_the_pack("sampling.host.run"), "predict", both)
+    delta_ksampler(base, base, model(3), adapted_positive=prompt(55), steps=1)
+    assert len(compared) == 2
 
 
 @pytest.mark.parametrize("looker", LOOKERS)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.nodes import option, shown, whole
-from lab import judge, shapes
+from harness.nodes import custom_sampler, option, run_node, shown, whole
+from lab import diffusion, judge, shapes
 
 from .tiny import (
     advanced_sampler,
@@ -34,7 +34,7 @@ def runs():
     return Runs()
 
 
-def trusting(delta, limit=0.12):
+def trusting(delta, limit=0.035):
     return option("DeltaTrust", delta, limit=limit)
 
 
@@ -135,6 +135,40 @@ def test_what_the_source_knows_is_carried_bit_for_bit(runs, adapted, sampler):
         runs.sample("target", labels, 5, each, steps=5, sampler=sampler).latents for each in (delta, whole(delta))
     )
     assert torch.equal(found, paper)
+
+
+@pytest.mark.parametrize("target_cfg", [1.0, 6.0])
+@pytest.mark.parametrize("pair_cfg", [1.0, 6.0])
+def test_guidance_makes_nothing_unknown(runs, pair_cfg, target_cfg):
+    """On the lab's trained models: guided otherwise, source and target draw otherwise what both know."""
+    from lab.proof.runs import conditioning
+
+    triangles = np.full(4, 2)
+    delta = runs.pair("source", "adapted", triangles, pair_cfg)
+    prompts = {"positive": conditioning(triangles), "negative": conditioning(np.full(4, shapes.UNNAMED))}
+
+    def sampled(delta):
+        guider = run_node("DeltaGuider", model=runs.model("target"), **prompts, cfg=target_cfg, delta=delta)
+        sigmas = diffusion.schedule(runs.net("target"), 5)
+        return custom_sampler(guider, sigmas, {"samples": torch.zeros(4, 4, 16, 16)}, 5)["samples"]
+
+    assert torch.equal(sampled(delta), sampled(whole(delta)))
+
+
+def test_what_a_model_with_deltas_adds_is_asked_as_well(runs):
+    """On the lab's trained models: the style as a MODEL that carries it, of a name that its source does not know."""
+    from lab.proof.runs import conditioning
+    from lab.proof.runs import pair as lab_pair
+
+    labels = np.resize(shapes.UNSEEN, 4)
+    delta = runs.pair("source", "adapted", labels, cfg=1.0)
+    prompts = [conditioning(names) for names in (labels, np.full(4, shapes.UNNAMED))]
+    carrier = run_node("DeltaModel", model=runs.model("source"), delta=whole(delta))
+    carried = lab_pair((runs.model("source"), *prompts), (carrier, *prompts), cfg=1.0)
+    found, expected, paper = (
+        runs.sample("target", labels, 5, each, steps=5).latents for each in (carried, delta, whole(delta))
+    )
+    assert relative_error(found, expected) < 1e-3 < relative_error(paper, expected)
 
 
 def test_what_changes_nothing_is_the_delta_itself(base, adapted):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sampling.call import TARGET, call
+from sampling.call import TARGET, Predicted, call
 from sampling.crossing import Crossing, LatentMaps, Seen
 from sampling.delta import Branch, Delta, Deltas, add_all
 from sampling.in_run import DeltaInRun
@@ -33,7 +33,8 @@ class Models:
         for who, x, sigma in requests:
             said = self.predictions[who]
             denoised = said(x, sigma) if callable(said) else said
-            found.append((denoised, 0.7 * denoised.flip(-1)) if self.with_uncond else (denoised,))
+            parts = (denoised, 0.7 * denoised.flip(-1)) if self.with_uncond else (denoised,)
+            found.append(Predicted(parts, denoised))
         return found
 
 
@@ -48,6 +49,14 @@ def mixed(deltas, models, x=None, sigma=2.0, **more):
 
 
 T, S, A = noise(1), noise(2), noise(3)
+
+
+def same(latent):
+    return latent
+
+
+def difference(adapted, source):
+    return adapted - source
 
 
 def test_the_formula():
@@ -104,7 +113,7 @@ def test_what_is_doubtful_is_drawn_by_the_target_and_then_limited_each_part_for_
 @pytest.mark.parametrize("loses", [False, True])
 def test_a_pair_that_knows_all_names_is_asked_about_them_once(loses):
     """What follows would be no evidence: over latents that are the same its states hold what the delta added."""
-    maps = LatentMaps(lambda clean: clean, lambda e: e, lambda adapted, source: adapted - source) if loses else None
+    maps = LatentMaps(same, same, same, difference) if loses else None
     delta, sigma = in_run(trust=Trust(), loses=loses, maps=maps), torch.full((2,), HIGH)
     asked = []
     for source in (T, S, S):
@@ -129,7 +138,7 @@ def doubled(latent):
     return torch.nn.functional.interpolate(latent, scale_factor=2, mode="bilinear")
 
 
-HALF = LatentMaps(halved, lambda e: 2 * halved(e), lambda a, s: doubled(a - s), lambda z: doubled(halved(z)))
+HALF = LatentMaps(halved, halved, lambda e: 2 * halved(e), lambda a, s: doubled(a - s), lambda z: doubled(halved(z)))
 
 
 def test_a_pair_that_sees_coarser_pixels_is_not_doubted():
@@ -146,7 +155,7 @@ def test_the_way_to_the_pair_is_gone_once_a_call():
         ways.append(latent)
         return halved(latent)
 
-    maps = LatentMaps(counted, HALF.noise_to_source, HALF.delta_to_target, HALF.coarse)
+    maps = LatentMaps(counted, HALF.change_to_source, HALF.noise_to_source, HALF.delta_to_target, HALF.coarse)
     models = Models(target=T, source=noise(2, 4), adapted=noise(3, 4), other=noise(4, 4))
     crossing = Crossing(LEVELS, (LEVELS, LEVELS), maps)
     deltas = [in_run(), in_run(adapted="other")]
@@ -160,7 +169,7 @@ def test_the_way_to_the_pair_is_gone_once_a_call():
 def test_what_one_level_sees_is_what_another_mixes_anew():
     flow = NoiseLevels(True, 0.001, 1.0)
     crossing = Crossing(LEVELS, (LEVELS, flow), HALF)
-    seen = Seen(crossing, noise(9), torch.full((2,), 2.0), (T,))
+    seen = Seen(crossing, noise(9), torch.full((2,), 2.0), T)
     (x, sigma), (flow_x, flow_sigma) = seen.by(LEVELS), seen.by(flow)
     torch.testing.assert_close(flow_sigma, sigma / (1 + sigma))
     torch.testing.assert_close(flow_x, x / (1 + sigma).reshape(-1, 1, 1, 1))
@@ -235,7 +244,7 @@ def test_two_deltas_of_one_pair_see_the_states_of_their_sum():
 def test_over_a_way_that_loses_something_each_model_sees_its_own_kind_of_state():
     """Target and source without the delta, the adapted model with all of it, as it was found: not as it came back."""
     held = torch.tensor([1.0, 1.0, 1.0, 0.0]).reshape(1, 4, 1, 1)
-    maps = LatentMaps(lambda clean: held * clean, lambda unit: unit, lambda a, s: held * (a - s))
+    maps = LatentMaps(lambda clean: held * clean, lambda change: held * change, same, lambda a, s: held * (a - s))
     delta, states = in_run(maps=maps, loses=True, strength=0.5), {}
 
     def predicting(who, prediction):
@@ -258,7 +267,7 @@ def test_over_a_way_that_loses_something_each_model_sees_its_own_kind_of_state()
 
 
 def test_an_exact_way_leaves_the_state_as_it_is():
-    maps = LatentMaps(lambda clean: clean, lambda unit: unit, lambda a, s: a - s)
+    maps = LatentMaps(same, same, same, difference)
     delta, models = in_run(maps=maps), Models(target=T, source=S, adapted=A)
     for _ in range(2):
         _, _, (term,) = call([delta], [add_all], noise(7), torch.full((2,), 2.0), models)

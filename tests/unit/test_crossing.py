@@ -50,7 +50,7 @@ def test_noise_is_split_off_and_mixed_in_again(levels):
 
 def test_the_same_latents_and_levels_pass_untouched():
     x, sigma = noise(1, 4, 2, 2), torch.tensor([3.0])
-    seen, level = Seen(Crossing(DIFFUSION, (DIFFUSION, DIFFUSION)), x, sigma, ()).by(DIFFUSION)
+    seen, level = Seen(Crossing(DIFFUSION, (DIFFUSION, DIFFUSION)), x, sigma, x).by(DIFFUSION)
     assert seen is x and level is sigma
 
 
@@ -58,7 +58,7 @@ def test_within_a_narrower_range_nothing_is_rounded():
     narrow = NoiseLevels(False, 0.1, 5.0)
     crossing = Crossing(DIFFUSION, (narrow, narrow))
     x, clean, sigma = noise(3, 4, 2, 2), noise(3, 4, 2, 2, seed=1), torch.tensor([3.3333, 14.0, 0.05])
-    seen, level = Seen(crossing, x, sigma, (clean,)).by(narrow)
+    seen, level = Seen(crossing, x, sigma, clean).by(narrow)
     assert torch.equal(seen[0], x[0]) and level[0] == sigma[0]
     assert level[1:].tolist() == pytest.approx([5.0, 0.1])
     torch.testing.assert_close(seen[1], clean[1] + (x[1] - clean[1]) / 14 * 5)

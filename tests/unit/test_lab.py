@@ -152,5 +152,5 @@ def test_trust_tells_a_style_from_a_control_and_an_unknown_name_from_a_known_one
     style, unknown = found("style", shapes.SEEN), found("style", shapes.UNSEEN)
     control = found("control", shapes.SEEN)
     assert style["colours, n > 4"] > 0.7 > 0.3 > control["colours, n > 4"]
-    assert unknown["unknown"] > 0.15 > 0.1 > style["unknown"]
+    assert unknown["unknown"] > 0.06 > 0.02 > style["unknown"]
     assert unknown["taken over"] > 0.5 > 0.1 > style["taken over"]

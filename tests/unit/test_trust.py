@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampling.recolour import recoloured, unexplained
-from sampling.trust import Doubt, doubt, without_doubt
+from sampling.trust import Doubt, Drawn, doubt, without_doubt
 
 
 def random(*shape, seed=0):
@@ -22,8 +22,19 @@ OWN, KNOWN, OTHER = (random(2, 4, 16, 16, seed=k) for k in range(3))
 RATIO = torch.full((2,), 10.0)
 
 
-def doubted(own, source, adapted, ratio=RATIO, limit=0.12, before=None, clean=1.0, taken_off=False, rough=False):
-    return doubt(own, source, adapted, ratio, limit, before, torch.tensor([clean]), taken_off, rough)
+def doubted(own, source, adapted, ratio=RATIO, limit=0.035, before=None, clean=1.0, taken_off=False, rough=False):
+    drawn = Drawn(own, source, adapted)
+    return doubt(drawn, drawn, ratio, limit, before, torch.tensor([clean]), taken_off, rough)
+
+
+def test_what_is_guessed_is_asked_without_guidance_and_what_differs_now_with_it():
+    def found(guided, unguided):
+        drawn = (Drawn(own, KNOWN, turned(KNOWN)) for own in (guided, unguided))
+        return doubt(*drawn, RATIO, 0.035, None, torch.ones(1))
+
+    assert (found(OWN, KNOWN).guessed == 0).all()
+    assert (found(KNOWN, OWN).guessed == 1).all() and (found(KNOWN, OWN).share == 0).all()
+    assert (found(OWN, OWN).share == 1).all()
 
 
 def test_a_change_of_colours_of_another_shape_is_doubted():
