@@ -74,12 +74,12 @@ def guided(net, context, scale=1.0, empty=None):
 
 
 def guided_and_not(net, context, scale=1.0, empty=None):
-    """A function (x, sigma) -> denoised with guidance, and without."""
+    """A function (x, sigma) -> denoised with guidance, and without, None where there is none."""
     empty = torch.zeros_like(context) if empty is None else empty
 
     def call(x, sigma):
         if scale == 1:
-            return (denoised(net, x, sigma, context),) * 2
+            return denoised(net, x, sigma, context), None
         both = denoised(net, torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([context, empty]))
         named, unnamed = both.chunk(2)
         return unnamed + scale * (named - unnamed), named

@@ -38,7 +38,10 @@ BANDS = {"n > 4": (4, 1e9), "n 4 to 1": (1, 4), "n < 1": (0, 1)}
 
 @dataclass(frozen=True)
 class Case:
-    """A pair on a target; `following` turns the adapted model's names into the next ones."""
+    """A pair on a target; `following` turns the adapted model's names into the next ones.
+
+    A target that is guided `within` does not tell what it predicts without guidance, as a distilled model does not.
+    """
 
     source: str
     adapted: str
@@ -48,12 +51,18 @@ class Case:
     following: bool = False
     steps: int = STEPS
     cfg: float = CFG
+    target_cfg: float = CFG
+    within: bool = False
 
 
 ONLY_SEEN = {"groups": (shapes.SEEN,)}
 CASES = {
     "style": Case("source", "adapted"),
     "style, mistaken names": Case("mistaken_source", "mistaken_adapted"),
+    "style, pair without guidance": Case("source", "adapted", cfg=1.0),
+    "style, guidance 7 on 4": Case("source", "adapted", cfg=7.0, target_cfg=4.0),
+    "style, guidance 2 on 3.5 within": Case("source", "adapted", target_cfg=3.5, within=True),
+    "style, guidance 7 on 3.5 within": Case("source", "adapted", cfg=7.0, target_cfg=3.5, within=True),
     "style as a LoRA": Case("source", "source_lora"),
     "eraser": Case("source", "adapted", "oracle", -1.0),
     "bands": Case("source", "banded_lora"),
@@ -81,21 +90,22 @@ def observed(family: Family, case: Case, classes: tuple, seed: int, samples: int
     theirs = (labels + 1) % len(classes) if case.following else labels
     source, ask_source = denoiser(family, case.source, labels, case.cfg)
     adapted, ask_adapted = denoiser(family, case.adapted, theirs, case.cfg)
-    target, ask_target = denoiser(family, case.target, labels, CFG)
+    target, ask_target = denoiser(family, case.target, labels, case.target_cfg)
     crossing = Crossing(levels(target), (levels(source), levels(adapted)))
     explained: dict[str, list] = {band: [] for band in BANDS}
     shares, last = [], {}
 
     def watch(sigma: Tensor, predicted: dict[str, Predicted], delta: DeltaInRun) -> None:
         ratio = noise_to_signal(sigma[:1], crossing.levels).item()
-        known, other = (predicted[role].unguided for role in ("source", "adapted"))
+        known, other = (predicted[role].of_the_prompt for role in ("source", "adapted"))
         (band,) = [name for name, (low, high) in BANDS.items() if low <= ratio < high]
         explained[band].append(1 - unexplained(known, other - known, with_mean=True).mean().item())
         if band == "n 4 to 1":
             shares.append(delta.doubt.share.mean().item())
         last["unknown"] = delta.doubt.unknown.mean().item()
 
-    denoised = with_delta(crossing, ask_source, ask_adapted, ask_target, case.strength, watch)
+    told = (lambda x, sigma: (ask_target(x, sigma)[0], None)) if case.within else ask_target
+    denoised = with_delta(crossing, ask_source, ask_adapted, told, case.strength, watch)
     sigmas = diffusion.schedule(target, case.steps)
     noise = torch.randn(samples, target.channels, 16, 16, generator=torch.Generator().manual_seed(seed))
     diffusion.sample_euler(denoised, diffusion.pure_noise(target, noise, sigmas[0]), sigmas)

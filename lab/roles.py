@@ -98,8 +98,8 @@ def with_delta(
 ) -> Callable:
     """Return the target's function (x, sigma) -> denoised with the delta added, by the pack's own method.
 
-    Each role is a function (x, sigma) -> denoised with guidance, and without. `watch` is told of each call: its sigma,
-    what each role predicted and the delta as it stands then.
+    Each role is a function (x, sigma) -> denoised with guidance, and without (or None). `watch` is told of each call:
+    its sigma, what each role predicted and the delta as it stands then.
     """
     asked = {"source": source, "adapted": adapted, TARGET: target}
     delta = DeltaInRun(Delta(None, None, strength), crossing, "source", "adapted", torch.zeros(1), lambda percent: 0.0)

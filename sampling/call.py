@@ -24,7 +24,7 @@ from .in_run import DeltaInRun
 from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
 from .samples import dot
-from .trust import Doubt, Drawn, Trust, doubt, without_doubt
+from .trust import WITHIN, Doubt, Drawn, Trust, doubt, without_doubt
 
 # A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
 Parts = tuple[Tensor, ...]
@@ -33,10 +33,17 @@ TARGET = "target"
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a model predicts at one state: `parts`, and what it predicts `unguided`, of its prompt alone [B, C, ...]."""
+    """What a model predicts at one state: `parts`, and what it predicts without guidance [B, C, ...].
+
+    `unguided` is None where the run does not guide it: then the model may do so itself, as distilled ones do.
+    """
 
     parts: Parts
-    unguided: Tensor
+    unguided: Tensor | None = None
+
+    @property
+    def of_the_prompt(self) -> Tensor:
+        return self.parts[0] if self.unguided is None else self.unguided
 
 
 # The one door to the models: takes several at once, each as (who, x, sigma), and returns what they predict.
@@ -166,8 +173,7 @@ def _pair(delta: DeltaInRun, taken_off: bool, seen: Seen, shared: _Shared) -> tu
     """Return the predictions of adapted and source, each branch evaluated once a state, all at once if need be."""
     asked = dict(zip((delta.source, delta.adapted), map(seen.by, delta.crossing.branches), strict=True))
     if delta.adapted is None:
-        own = tuple(map(seen.own, shared.target.parts))
-        shared.predicted[None] = Predicted(own, own[0])
+        shared.predicted[None] = Predicted(tuple(map(seen.own, shared.target.parts)))
     apart = {}
     if delta.last is not None:
         # What it added before stands in the state of one branch alone.
@@ -192,8 +198,9 @@ def _trusted(
     levels = delta.crossing.branches[0]
     ratio = noise_to_signal(seen.by(levels)[1], levels)
     guided = Drawn(seen.own(target.parts[0]), source.parts[0], adapted.parts[0])
-    unguided = Drawn(seen.roughly(target.unguided), source.unguided, adapted.unguided)
-    found = doubt(guided, unguided, ratio, trust.limit, delta.doubt, delta.clean, taken_off, rough)
+    unguided = Drawn(seen.roughly(target.of_the_prompt), source.of_the_prompt, adapted.of_the_prompt)
+    limit = trust.limit * (WITHIN if target.unguided is None else 1)
+    found = doubt(guided, unguided, ratio, limit, delta.doubt, delta.clean, taken_off, rough)
     shared.doubts[delta] = found
     known, other = (adapted.parts, source.parts) if taken_off else (source.parts, adapted.parts)
     if found.share.any():

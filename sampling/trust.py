@@ -17,6 +17,7 @@ unlike     How much of the target's picture is not in the source's now? In the e
            one shape, and the delta brings its lines and textures.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,10 +32,14 @@ COLOURS = 0.7, 0.8  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
+# Times the limit for a target that is not guided by the run: it may be so itself, as distilled models are.
+WITHIN = 5.0
 # Times the limit and times `UNLIKE`, where the source sees the target's picture only roughly: it guesses otherwise and
 # differs in the end even where it knows the name.
 ROUGH = 2.0, 4.0
-LAYOUT = 8  # pictures are compared with so many pixels along their shorter edge: as shapes, without texture
+# Pictures are compared with so many pixels along their shorter edge: as shapes, without texture. And with so many for
+# each channel of the map, or it would explain anything.
+LAYOUT, FOR_EACH = 8, 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def doubt(
     no delta, nothing is doubtful.
     """
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
-    guessed_otherwise = _unlike(unguided, taken_off)
+    guessed_otherwise = _unlike(unguided, taken_off, guided.known(taken_off) - unguided.known(taken_off))
     explained = 1 - unexplained(unguided.source, unguided.adapted - unguided.source, with_mean=True)
     counts = clean.double().cpu() * hidden
     sums = torch.stack([hidden, hidden * explained, counts * hidden, counts * guessed_otherwise])
@@ -139,14 +144,21 @@ def without_doubt(
     return torch.lerp(known, own, share), torch.lerp(other, in_colours, share)
 
 
-def _unlike(drawn: Drawn, taken_off: bool) -> Tensor:
-    """Return the share [B] of the target's layout that no map of the colours of the one with its look gives."""
-    return unexplained(_layout(drawn.known(taken_off)), _layout(drawn.own))
+def _unlike(drawn: Drawn, taken_off: bool, guidance: Tensor | None = None) -> Tensor:
+    """Return the share [B] of the target's layout that no map of the colours of the one with its look gives.
+
+    Nor, where it is given, of what `guidance` changes there.
+    """
+    known = drawn.known(taken_off)
+    if guidance is not None and guidance.any():
+        known = torch.cat([known, guidance], 1)
+    edge = max(LAYOUT, math.ceil((FOR_EACH * known.shape[1]) ** 0.5))
+    return unexplained(_layout(known, edge), _layout(drawn.own, edge))
 
 
-def _layout(latent: Tensor) -> Tensor:
-    """Return a latent [B, C, ..., H, W] in coarse pixels."""
-    pixels = min(latent.shape[-2:]) // LAYOUT
+def _layout(latent: Tensor, edge: int) -> Tensor:
+    """Return a latent [B, C, ..., H, W] in coarse pixels, at least `edge` along each edge if it has them."""
+    pixels = min(latent.shape[-2:]) // edge
     if pixels < 2 or latent.ndim < 4:
         return latent
     flat = latent.flatten(1, -3)

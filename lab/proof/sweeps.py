@@ -24,7 +24,7 @@ def sweep(runs: Runs) -> list[dict]:
     changes |= {f"parallel {p}": option("DeltaLimits", parallel=p) for p in (0.0, 0.5)}
     changes |= {f"norm limit {n}": option("DeltaLimits", norm_limit=n) for n in (0.5, 1.0, 1.5)}
     changes |= {f"{b} band": option("DeltaLimits", band=b) for b in ("low", "high")}
-    changes |= {f"trust {t}": option("DeltaTrust", limit=t) for t in (0.05, 0.08, 0.12, 0.2, 0.3, 1.0)}
+    changes |= {f"trust {t}": option("DeltaTrust", limit=t) for t in (0.01, 0.02, 0.035, 0.05, 0.08, 0.3)}
     changes |= {f"reuse every {k}": option("DeltaReuse", every=k) for k in (2, 4, 6)}
     changes |= {f"reuse every {k}, extrapolated": option("DeltaReuse", every=k, extrapolate=True) for k in (2, 4, 6)}
     presets = {"fast": option("DeltaFast"), "fast, guidance kept": option("DeltaFast", pair_guidance="kept")}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import comfy.controlnet
+import comfy.model_patcher
 import comfy.samplers
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..call import Predicted
 from .advice import explain
 from .lending import lent
-from .predictors import Predictor
+from .predictors import Predictor, Told
 
 
 def predict(requests: Sequence[tuple[Predictor, Tensor, Tensor]], with_uncond: bool) -> list[Predicted]:
@@ -73,11 +74,12 @@ def predict_together(
             found = comfy.samplers.calc_cond_batch(model, conds, x_there, sigma_there, options)
             for k, branch in enumerate((source, adapted)):
                 (cond, uncond), (positive, negative) = found[2 * k : 2 * k + 2], conds[2 * k : 2 * k + 2]
+                told = Told(with_uncond)
+                told_too = comfy.model_patcher.set_model_options_post_cfg_function(options.copy(), told)
                 denoised = comfy.samplers.cfg_function(
-                    model, cond, uncond, branch.guider.cfg, x_there, sigma_there, options, positive, negative
+                    model, cond, uncond, branch.guider.cfg, x_there, sigma_there, told_too, positive, negative
                 )
-                parts = (denoised, uncond) if with_uncond else (denoised,)
-                predictions.append(Predicted(tuple(part.to(x.device) for part in parts), cond.to(x.device)))
+                predictions.append(told.predicted(denoised, x.device))
     except Exception as error:
         explain(error, (source.role, source.guider), (adapted.role, adapted.guider))
         raise

@@ -1,5 +1,6 @@
 """Predictors: the host prepares a branch of a run, and hands it over in place of sampling it."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -130,9 +131,11 @@ class Told(dict):
         return args["denoised"]
 
     def predicted(self, denoised: Tensor, device: torch.device | None = None) -> Predicted:
-        """Return the prediction that became `denoised`; of a guider that tells nothing it counts as unguided."""
+        """Return the prediction that became `denoised`."""
         parts = (denoised, self["uncond_denoised"]) if self.with_uncond else (denoised,)
-        return Predicted(tuple(part.to(device) for part in parts), self.get("cond_denoised", denoised).to(device))
+        is_guided = not math.isclose(self.get("cond_scale", 1.0), 1.0)
+        unguided = self["cond_denoised"].to(device) if is_guided else None
+        return Predicted(tuple(part.to(device) for part in parts), unguided)
 
     def with_deltas(self, mixed: Parts, target: Tensor) -> dict:
         """Return what it was told, for a model that predicts `mixed` in place of `target`."""

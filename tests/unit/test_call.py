@@ -34,7 +34,7 @@ class Models:
             said = self.predictions[who]
             denoised = said(x, sigma) if callable(said) else said
             parts = (denoised, 0.7 * denoised.flip(-1)) if self.with_uncond else (denoised,)
-            found.append(Predicted(parts, denoised))
+            found.append(Predicted(parts))
         return found
 
 

@@ -42,6 +42,31 @@ def test_a_change_of_colours_of_another_shape_is_doubted():
     assert (found.guessed == 1).all() and (found.share == 1).all()
 
 
+@pytest.mark.parametrize("channels", [16, 48, 128])
+def test_latents_of_many_channels_are_compared_with_more_pixels(channels):
+    """Few pixels would be explained by any map, and nothing could be told of them."""
+    mix, shift = random(channels, channels, seed=8) / channels**0.5, 0.7
+    known, other = (random(1, channels, 64, 64, seed=seed) for seed in (5, 6))
+
+    def found(own, guidance):
+        colours = torch.einsum("ij,bjhw->bihw", mix, known) + shift
+        unguided = Drawn(own, known, colours)
+        guided = Drawn(own, known + guidance, colours + guidance)
+        return doubt(guided, unguided, RATIO[:1], 0.035, None, torch.ones(1)).guessed
+
+    for guidance in (0.0, 3 * random(1, channels, 64, 64, seed=7)):
+        assert found(torch.einsum("ij,bjhw->bihw", mix.T, known), guidance) == 0
+        assert found(other, guidance) == 1
+
+
+def test_a_model_that_is_guided_otherwise_draws_the_same():
+    guidance = random(2, 4, 16, 16, seed=4)
+    for own, found in ((KNOWN + 0.7 * guidance, 0), (OWN, 1)):
+        guided = Drawn(own, KNOWN + 3 * guidance, turned(KNOWN) + 3 * guidance)
+        unguided = Drawn(own, KNOWN, turned(KNOWN))
+        assert (doubt(guided, unguided, RATIO, 0.035, None, torch.ones(1)).guessed == found).all()
+
+
 def test_where_source_and_target_see_one_shape_nothing_is_doubted():
     for own in (KNOWN, turned(KNOWN, seed=8)):  # whatever the colours in which they see it
         assert (doubted(own, KNOWN, turned(KNOWN)).share == 0).all()
