@@ -6,7 +6,7 @@ change colours, the same can be done to what the target draws. Three things are 
 the same whatever colours two bases prefer. What is guessed is asked of the predictions without guidance, which makes
 every difference larger, and of two models may be another:
 
-colours    How much of the delta is a map of the source's colours, guessed as both are? Of a style most (0.8 to 0.9 on
+colours    How much of the delta is a map of the source's colours, guessed as both are? Of a style most (0.84 to 0.92 on
            the lab while noise is strong, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to
            0.35): there a shape is what is wanted. Where the source does not know the name, the two draw apart as noise
            falls. So it is the mean of a run's calls that counts, each as much as noise hides of a picture.
