@@ -24,7 +24,7 @@ from .in_run import DeltaInRun
 from .noise_levels import NoiseLevels, noise_to_signal, signal_of
 from .resize import with_detail
 from .samples import dot
-from .trust import WITHIN, Doubt, Drawn, Trust, doubt, without_doubt
+from .trust import Doubt, Drawn, Trust, doubt, without_doubt
 
 # A prediction [B, C, ...]: denoised, and where the sampler asks for it the unconditional part.
 Parts = tuple[Tensor, ...]
@@ -194,18 +194,18 @@ def _trusted(
     delta: DeltaInRun, trust: Trust, taken_off: bool, seen: Seen, adapted: Predicted, source: Predicted, shared: _Shared
 ) -> tuple[Parts, Parts]:
     """Return the predictions of adapted and source, with what is doubtful of them drawn as the target draws it."""
-    target, rough = shared.target, delta.crossing.rough
-    levels = delta.crossing.branches[0]
+    target, crossing = shared.target, delta.crossing
+    levels = crossing.branches[0]
     ratio = noise_to_signal(seen.by(levels)[1], levels)
     guided = Drawn(seen.own(target.parts[0]), source.parts[0], adapted.parts[0])
     unguided = Drawn(seen.roughly(target.of_the_prompt), source.of_the_prompt, adapted.of_the_prompt)
-    limit = trust.limit * (WITHIN if target.unguided is None else 1)
-    found = doubt(guided, unguided, ratio, limit, delta.doubt, delta.clean, taken_off, rough)
+    limit = trust.allowed(crossing.loses, crossing.rough, target.unguided is None)
+    found = doubt(guided, unguided, ratio, limit, delta.doubt, delta.clean, taken_off, crossing.rough)
     shared.doubts[delta] = found
     known, other = (adapted.parts, source.parts) if taken_off else (source.parts, adapted.parts)
     if found.share.any():
         drawn = [
-            without_doubt(seen.own(t), k, o, found.share, found.gain, rough)
+            without_doubt(seen.own(t), k, o, found.share, found.gain, crossing.rough)
             for t, k, o in zip(target.parts, known, other, strict=False)
         ]
         known, other = zip(*drawn, strict=True)

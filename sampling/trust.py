@@ -32,11 +32,11 @@ COLOURS = 0.7, 0.8  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
-# Times the limit for a target that is not guided by the run: it may be so itself, as distilled models are.
-WITHIN = 5.0
-# Times the limit and times `UNLIKE`, where the source sees the target's picture only roughly: it guesses otherwise and
-# differs in the end even where it knows the name.
-ROUGH = 2.0, 4.0
+# What is allowed beyond the limit, times the limit: where the way to the source loses something, for then it guesses
+# otherwise even where it knows the name; again where that can be seen; and for a target that is not guided by the run,
+# for it may be so itself, as distilled models are.
+LOSES, ROUGH, WITHIN = 1.5, 2.0, 4.0
+ROUGH_UNLIKE = 4.0  # times `UNLIKE`, where what is lost can be seen: it differs in the end too
 # Pictures are compared with so many pixels along their shorter edge: as shapes, without texture. And with so many for
 # each channel of the map, or it would explain anything.
 LAYOUT, FOR_EACH = 8, 4
@@ -47,6 +47,10 @@ class Trust:
     """The share of what noise hides that target and source may guess otherwise until the delta is not trusted."""
 
     limit: float = 0.035
+
+    def allowed(self, loses: bool, rough: bool, within: bool) -> float:
+        """Return the limit over a way that `loses` something, is `rough`, and for a target that is guided `within`."""
+        return self.limit * (1 + LOSES * loses + ROUGH * rough + WITHIN * within)
 
 
 USUAL = Trust()
@@ -102,7 +106,7 @@ def doubt(
 ) -> Doubt:
     """Return how doubtful the delta of adapted and source is, by what they and the target predict.
 
-    `ratio` [B] is noise to signal, `limit` that of `Trust`, `before` what the last call found. `clean` [B] or [1] says
+    `ratio` [B] is noise to signal, `limit` what is allowed, `before` what the last call found. `clean` [B] or [1] says
     how far both see the state without what the delta added: its colours mislead the source, so a call counts that far.
     Of a delta that is `taken_off` it is the adapted model that draws in the target's look. `rough` says that the source
     sees the target's picture only roughly. Where the target draws as the one does that has its look, or where there is
@@ -120,8 +124,8 @@ def doubt(
     unknown = missed / squared
     if before is not None:
         unknown = torch.maximum(unknown, before.unknown)
-    by_limit, by_unlike = ROUGH if rough else (1.0, 1.0)
-    strange = _rise(unknown / by_limit, 2 / 3 * limit, 6 / 5 * limit)
+    by_unlike = ROUGH_UNLIKE if rough else 1.0
+    strange = _rise(unknown, 2 / 3 * limit, 6 / 5 * limit)
     guessed = strange * _rise(coloured / weight, *COLOURS)
     share = guessed * _rise(_unlike(guided, taken_off) / by_unlike, *UNLIKE) if guessed.any() else guessed
     gain = (most.clamp(max=1) / left.clamp(min=1e-6)).clamp(min=1)

@@ -1,12 +1,14 @@
 """How far a delta is trusted, and what colours are carried in its place, without a host."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sampling.recolour import recoloured, unexplained
-from sampling.trust import Doubt, Drawn, doubt, without_doubt
+from sampling.trust import Doubt, Drawn, Trust, doubt, without_doubt
 
 
 def random(*shape, seed=0):
@@ -166,9 +168,12 @@ def test_of_a_source_that_sees_roughly_only_the_mean_of_its_colours_counts():
         torch.testing.assert_close(mean - moments(OWN)[0], wanted_mean - 0.5, rtol=1e-3, atol=1e-3)
 
 
-def test_a_source_that_sees_roughly_is_doubted_later_and_trusted_sooner():
-    clear, rough = (doubted(KNOWN + 0.3 * OWN, KNOWN, turned(KNOWN), rough=rough).share for rough in (False, True))
-    assert (rough <= clear).all() and (rough < clear).any()
+def test_a_source_that_sees_less_or_has_other_guidance_is_doubted_later():
+    found = [Trust(0.1).allowed(*case) for case in itertools.product((False, True), repeat=3)]
+    assert found[0] == 0.1 and all(found[0] < each < found[-1] for each in found[1:-1])
+
+
+def test_a_source_that_sees_roughly_is_trusted_sooner():
     low, before = torch.full((2,), 0.3), doubted(OWN, KNOWN, turned(KNOWN))
     clear, rough = (
         doubted(KNOWN + 0.06 * OWN, KNOWN, turned(KNOWN), low, before=before, rough=rough).share
