@@ -174,6 +174,11 @@ class LinearBridge:
         return self.loses
 
     @property
+    def misleads(self) -> float:
+        """How much is guessed otherwise even of what the source knows: measured on the lab, docs/how-it-works.md."""
+        return 0.0 if not self.loses else 4.5 if self.is_fitted else 2.5
+
+    @property
     def reversed(self) -> "LinearBridge":
         """The bridge for a pair whose source is the target of this one."""
         return LinearBridge(self.target, self.source, self.to_target, self.to_source, self.is_fitted)
@@ -204,6 +209,7 @@ class FunctionBridge:
     is_fitted = True
     loses = True
     rough = False
+    misleads = 1.5
 
     def to(self, device: torch.device) -> "FunctionBridge":
         return self

@@ -199,7 +199,7 @@ def _trusted(
     ratio = noise_to_signal(seen.by(levels)[1], levels)
     guided = Drawn(seen.own(target.parts[0]), source.parts[0], adapted.parts[0])
     unguided = Drawn(seen.roughly(target.of_the_prompt), source.of_the_prompt, adapted.of_the_prompt)
-    limit = trust.allowed(crossing.loses, crossing.rough, target.unguided is None)
+    limit = trust.allowed(crossing.misleads, target.unguided is None)
     found = doubt(guided, unguided, ratio, limit, delta.doubt, delta.clean, taken_off, crossing.rough)
     shared.doubts[delta] = found
     known, other = (adapted.parts, source.parts) if taken_off else (source.parts, adapted.parts)

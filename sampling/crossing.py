@@ -68,7 +68,8 @@ class Crossing:
 
     `levels` are the target's, `branches` those of source and adapted. `maps` is None where all have
     the same latents. `detail` is the share of the target's noise-to-signal ratio that the branches get. `loses`
-    says that what goes to the source's latents and back is not what it was, `rough` that this can be seen.
+    says that what goes to the source's latents and back is not what it was, `rough` that this can be seen, and
+    `misleads` how much is guessed otherwise there even of what the source knows, times the limit of `Trust`.
     """
 
     levels: NoiseLevels
@@ -77,6 +78,7 @@ class Crossing:
     detail: float = 1.0
     loses: bool = False
     rough: bool = False
+    misleads: float = 0.0
 
     @cached_property
     def as_it_is(self) -> frozenset[NoiseLevels]:

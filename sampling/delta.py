@@ -57,6 +57,10 @@ class Bridge(Protocol):
         """Whether that can be seen: the source reads another picture than the target has."""
 
     @property
+    def misleads(self) -> float:
+        """How much is guessed otherwise over it even of what the source knows, times the limit of `Trust`."""
+
+    @property
     def source(self) -> LatentShape: ...
 
     @property

@@ -32,10 +32,8 @@ COLOURS = 0.7, 0.8  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
-# What is allowed beyond the limit, times the limit: where the way to the source loses something, for then it guesses
-# otherwise even where it knows the name; again where that can be seen; and for a target that is not guided by the run,
-# for it may be so itself, as distilled models are.
-LOSES, ROUGH, WITHIN = 1.5, 2.0, 4.0
+# Times the limit, allowed beyond it for a target that the run does not guide: distilled models do so themselves.
+WITHIN = 4.0
 ROUGH_UNLIKE = 4.0  # times `UNLIKE`, where what is lost can be seen: it differs in the end too
 # Pictures are compared with so many pixels along their shorter edge: as shapes, without texture. And with so many for
 # each channel of the map, or it would explain anything.
@@ -48,9 +46,9 @@ class Trust:
 
     limit: float = 0.035
 
-    def allowed(self, loses: bool, rough: bool, within: bool) -> float:
-        """Return the limit over a way that `loses` something, is `rough`, and for a target that is guided `within`."""
-        return self.limit * (1 + LOSES * loses + ROUGH * rough + WITHIN * within)
+    def allowed(self, misleads: float, within: bool) -> float:
+        """Return the limit over a way that `misleads` a source, and for a target that may be guided `within`."""
+        return self.limit * (1 + misleads + WITHIN * within)
 
 
 USUAL = Trust()

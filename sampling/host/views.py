@@ -71,7 +71,8 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     )
     # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
     detail = gain(linear) if bridge.is_fitted or view.same_detail else 1.0
-    return Crossing(*levels, maps, resize.ratio * detail if view.same_detail else detail, bridge.loses, bridge.rough)
+    detail = resize.ratio * detail if view.same_detail else detail
+    return Crossing(*levels, maps, detail, bridge.loses, bridge.rough, bridge.misleads)
 
 
 def _chain(*steps: Step | None) -> Step:
