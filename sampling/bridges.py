@@ -176,7 +176,7 @@ class LinearBridge:
     @property
     def misleads(self) -> float:
         """How much is guessed otherwise even of what the source knows: measured on the lab, docs/how-it-works.md."""
-        return 0.0 if not self.loses else 4.0 if self.is_fitted else 2.5
+        return 0.0 if not self.loses else 4.5 if self.is_fitted else 2.5
 
     @property
     def reversed(self) -> "LinearBridge":
