@@ -3,13 +3,13 @@
 Where the source does not know what is asked for, it draws something else, and the adapted model draws that in its own
 way. Their difference then has a shape of its own. It need not be taken: where all that the adapted model does is to
 change colours, the same can be done to what the target draws. Three things are asked of each picture, each of them
-the same whatever colours two bases prefer. What is guessed is asked of the predictions without guidance, which makes
-every difference larger, and of two models may be another:
+the same whatever colours two bases prefer. The first two are asked of the predictions without guidance, which makes
+every difference larger and may be another in each model:
 
-colours    How much of the delta is a map of the source's colours, guessed as both are? Of a style most (0.84 to 0.92 on
-           the lab while noise is strong, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to
-           0.35): there a shape is what is wanted. Where the source does not know the name, the two draw apart as noise
-           falls. So it is the mean of a run's calls that counts, each as much as noise hides of a picture.
+colours    How much of the delta is a map of the source's colours? Of a style most (0.84 to 0.92 on the lab while noise
+           is strong, lab/doubts.md); of a control, another prompt or a few-step LoRA little (0.1 to 0.35): there a
+           shape is what is wanted. Where the source does not know the name, the two draw apart as noise falls. So it is
+           the mean of a run's calls that counts, each as much as noise hides of a picture.
 unknown    How much of what noise hid have the two guessed otherwise? Does the source know the name? Once the delta
            stands in the picture, its colours mislead the source. So this is asked at a run's first call, and then only
            of what is doubted, which source and target see without the delta.
