@@ -199,17 +199,16 @@ def _trusted(
     ratio = noise_to_signal(seen.by(levels)[1], levels)
     guided = Drawn(seen.own(target.parts[0]), source.parts[0], adapted.parts[0])
     unguided = Drawn(seen.roughly(target.of_the_prompt), source.of_the_prompt, adapted.of_the_prompt)
-    limit = trust.allowed(crossing.misleads, target.unguided is None)
+    told = None not in (target.unguided, source.unguided, adapted.unguided)
+    limit = trust.allowed(crossing.misleads, told, target.unguided is None)
     found = doubt(guided, unguided, ratio, limit, delta.doubt, delta.clean, taken_off, crossing.rough)
     shared.doubts[delta] = found
-    known, other = (adapted.parts, source.parts) if taken_off else (source.parts, adapted.parts)
-    if found.share.any():
-        drawn = [
-            without_doubt(seen.own(t), k, o, found.share, found.gain, crossing.rough)
-            for t, k, o in zip(target.parts, known, other, strict=False)
-        ]
-        known, other = zip(*drawn, strict=True)
-    return (known, other) if taken_off else (other, known)
+    if not found.share.any():
+        return adapted.parts, source.parts
+    parts = zip(map(seen.own, target.parts), source.parts, adapted.parts, strict=False)
+    drawn = [without_doubt(Drawn(*each), found.share, found.gain, taken_off, crossing.rough) for each in parts]
+    source_parts, adapted_parts = zip(*drawn, strict=True)
+    return adapted_parts, source_parts
 
 
 def _with_all(

@@ -2,7 +2,7 @@
 
 Where the source does not know what is asked for, it draws something else, and the adapted model draws that in its own
 way. Their difference then has a shape of its own. It need not be taken: where all that the adapted model does is to
-change colours, the same can be done to what the target draws. Three things are asked of each picture, each of them
+change colours, the same can be done to what the target draws. Four things are asked of each picture, each of them
 the same whatever colours two bases prefer. The first two are asked of the predictions without guidance, which makes
 every difference larger and may be another in each model:
 
@@ -13,6 +13,9 @@ colours    How much of the delta is a map of the source's colours? Of a style mo
 unknown    How much of what noise hid have the two guessed otherwise? Does the source know the name? Once the delta
            stands in the picture, its colours mislead the source. So this is asked at a run's first call, and then only
            of what is doubted, which source and target see without the delta.
+elsewhere  How much of what guidance does to the target is not what it does to the source? Bases differ in much that no
+           prompt names. Where they know a name, it draws both the same way, even if one sees the other's picture only
+           roughly. Where either has no guidance, all of it may be.
 unlike     How much of the target's picture is not in the source's now? In the end nothing is left to guess: both see
            one shape, and the delta brings its lines and textures.
 """
@@ -30,10 +33,12 @@ from .samples import by_sample
 
 COLOURS = 0.7, 0.8  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
+ELSEWHERE = 0.4, 0.8  # from where to where guidance leads elsewhere: what is guessed otherwise counts that far
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
 # Times the limit, allowed beyond it for a target that the run does not guide: distilled models do so themselves.
 WITHIN = 4.0
+TOLD = 0.25  # of what a way misleads is allowed where guidance tells what is known as well
 ROUGH_UNLIKE = 4.0  # times `UNLIKE`, where what is lost can be seen: it differs in the end too
 # Pictures are compared with so many pixels along their shorter edge: as shapes, without texture. And with so many for
 # each channel of the map, or it would explain anything.
@@ -46,9 +51,12 @@ class Trust:
 
     limit: float = 0.035
 
-    def allowed(self, misleads: float, within: bool) -> float:
-        """Return the limit over a way that `misleads` a source, and for a target that may be guided `within`."""
-        return self.limit * (1 + misleads + WITHIN * within)
+    def allowed(self, misleads: float, told: bool, within: bool) -> float:
+        """Return the limit over a way that `misleads` a source.
+
+        `told` says that guidance tells as well, `within` that the target may be guided within.
+        """
+        return self.limit * (1 + misleads * (TOLD if told else 1) + WITHIN * within)
 
 
 USUAL = Trust()
@@ -74,16 +82,18 @@ class Doubt:
     """What was found of each picture [B], on the CPU.
 
     `unknown` is the slope of a line through the calls of a run: what was guessed otherwise over what noise hid, both as
-    shares of a picture, the steepest it has been. `strange` is how far that says that the source does not know what is
-    drawn, `guessed` how far the delta is a change of colours as well, and `share` what is doubtful of it now, as long
-    as source and target still differ.
+    shares of a picture, the steepest it has been. `elsewhere` is how much of the target's guidance is not the source's,
+    the least that the mean over the calls has been, 1 if there is none. `strange` is how far the two say that the
+    source does not know what is drawn, `guessed` how far the delta is a change of colours as well, and `share` what is
+    doubtful of it now, as long as source and target still differ.
 
     `contrast` is the largest share of a picture's contrast that the change of colours has left so far, and `gain` what
     is missing of it now, as a factor: a picture that has once been given it must not fade again, for the adapted model
-    would see a pale shape, and leave it out at the next call. `sums` [4, B] are those over the calls of a run.
+    would see a pale shape, and leave it out at the next call. `sums` [6, B] are those over the calls of a run.
     """
 
     unknown: Tensor
+    elsewhere: Tensor
     strange: Tensor
     guessed: Tensor
     share: Tensor
@@ -104,58 +114,69 @@ def doubt(
 ) -> Doubt:
     """Return how doubtful the delta of adapted and source is, by what they and the target predict.
 
-    `ratio` [B] is noise to signal, `limit` what is allowed, `before` what the last call found. `clean` [B] or [1] says
-    how far both see the state without what the delta added: its colours mislead the source, so a call counts that far.
-    Of a delta that is `taken_off` it is the adapted model that draws in the target's look. `rough` says that the source
-    sees the target's picture only roughly. Where the target draws as the one does that has its look, or where there is
-    no delta, nothing is doubtful.
+    What is not guided is one tensor in `guided` and `unguided`. `ratio` [B] is noise to signal, `limit` what is
+    allowed, `before` what the last call found. `clean` [B] or [1] says how far target and source see the state without
+    what the delta added: its colours mislead the source, so a call counts that far. Of a delta that is `taken_off` it
+    is the adapted model that draws in the target's look. `rough` says that the source sees the target's picture only
+    roughly. Where the target draws as the one does that has its look, or where there is no delta, nothing is doubtful.
     """
+    known, known_unguided = guided.known(taken_off), unguided.known(taken_off)
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
-    guessed_otherwise = _unlike(unguided, taken_off, guided.known(taken_off) - unguided.known(taken_off))
+    guidance, there = _guidance(known, known_unguided), _guidance(guided.own, unguided.own)
+    guessed_otherwise = _unlike(unguided.own, known_unguided, guidance)
     explained = 1 - unexplained(unguided.source, unguided.adapted - unguided.source, with_mean=True)
     counts = clean.double().cpu() * hidden
-    sums = torch.stack([hidden, hidden * explained, counts * hidden, counts * guessed_otherwise])
-    most = left = contrast(guided.own if rough else guided.known(taken_off), guided.other(taken_off))
+    told = torch.zeros_like(counts) if guidance is None or there is None else counts
+    led_elsewhere = _unlike(there, guidance) if told.any() else torch.ones_like(guessed_otherwise)
+    sums = [hidden, hidden * explained, counts * hidden, counts * guessed_otherwise, told, told * led_elsewhere]
+    sums = torch.stack(torch.broadcast_tensors(*sums))
+    most = left = contrast(guided.own if rough else known, guided.other(taken_off))
     if before is not None:
         sums, most = sums + before.sums, torch.maximum(left, before.contrast)
-    weight, coloured, squared, missed = sums.clamp(min=1e-12)
-    unknown = missed / squared
+    weight, coloured, squared, missed, told, led_elsewhere = sums
+    unknown = missed / squared.clamp(min=1e-12)
+    elsewhere = torch.where(told > 0, led_elsewhere / told.clamp(min=1e-12), 1.0)
     if before is not None:
-        unknown = torch.maximum(unknown, before.unknown)
+        unknown, elsewhere = torch.maximum(unknown, before.unknown), torch.minimum(elsewhere, before.elsewhere)
     by_unlike = ROUGH_UNLIKE if rough else 1.0
-    strange = _rise(unknown, 2 / 3 * limit, 6 / 5 * limit)
-    guessed = strange * _rise(coloured / weight, *COLOURS)
-    share = guessed * _rise(_unlike(guided, taken_off) / by_unlike, *UNLIKE) if guessed.any() else guessed
+    strange = _rise(unknown * _rise(elsewhere, *ELSEWHERE), 2 / 3 * limit, 6 / 5 * limit)
+    guessed = strange * _rise(coloured / weight.clamp(min=1e-12), *COLOURS)
+    share = guessed
+    if guessed.any():
+        share = guessed * _rise(_unlike(guided.own, known) / by_unlike, *UNLIKE)
     gain = (most.clamp(max=1) / left.clamp(min=1e-6)).clamp(min=1)
-    return Doubt(unknown, strange, guessed, share, most, gain, sums)
+    return Doubt(unknown, elsewhere, strange, guessed, share, most, gain, sums)
 
 
 def without_doubt(
-    own: Tensor, known: Tensor, other: Tensor, share: Tensor, gain: Tensor | float = 1.0, rough: bool = False
+    drawn: Drawn, share: Tensor, gain: Tensor | float = 1.0, taken_off: bool = False, rough: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return `known` and `other` [B, C, ...], for a `share` [B] with `own` and `own` in the colours of `other` instead.
+    """Return what source and adapted predict [B, C, ...], a `share` [B] of it drawn as the target draws it.
 
-    What `other` is beyond `known` then has the target's shape, with `gain` [B] times the contrast of `other`. What the
-    source draws where it sees the target's picture only in a `rough` way has another contrast than the target's: of its
-    colours only the mean is looked at.
+    There the one with the target's look predicts what the target does, and the other that in its own colours, with
+    `gain` [B] times its contrast. What a source draws that sees the target's picture only in a `rough` way has another
+    contrast than the target's: of its colours only the mean is looked at.
     """
+    own, known, other = drawn.own, drawn.known(taken_off), drawn.other(taken_off)
     share = by_sample(share.to(own), own)
     in_colours = recoloured(own, own if rough else known, other, gain)
     if rough:
         in_colours = in_colours + _mean(own) - _mean(known)
-    return torch.lerp(known, own, share), torch.lerp(other, in_colours, share)
+    known, other = torch.lerp(known, own, share), torch.lerp(other, in_colours, share)
+    return (other, known) if taken_off else (known, other)
 
 
-def _unlike(drawn: Drawn, taken_off: bool, guidance: Tensor | None = None) -> Tensor:
-    """Return the share [B] of the target's layout that no map of the colours of the one with its look gives.
+def _guidance(guided: Tensor, unguided: Tensor) -> Tensor | None:
+    """Return what guidance changes in a prediction, None where there is none."""
+    return None if guided is unguided else guided - unguided
 
-    Nor, where it is given, of what `guidance` changes there.
-    """
-    known = drawn.known(taken_off)
-    if guidance is not None and guidance.any():
-        known = torch.cat([known, guidance], 1)
+
+def _unlike(own: Tensor, known: Tensor, besides: Tensor | None = None) -> Tensor:
+    """Return the share [B] of the layout of `own` that no map of the channels of `known`, nor of `besides`, gives."""
+    if besides is not None:
+        known = torch.cat([known, besides], 1)
     edge = max(LAYOUT, math.ceil((FOR_EACH * known.shape[1]) ** 0.5))
-    return unexplained(_layout(known, edge), _layout(drawn.own, edge))
+    return unexplained(_layout(known, edge), _layout(own, edge))
 
 
 def _layout(latent: Tensor, edge: int) -> Tensor:

@@ -11,7 +11,7 @@ from sampling.limits import Limits, limited
 from sampling.noise_levels import NoiseLevels
 from sampling.resize import with_detail
 from sampling.reuse import Held, Reuse
-from sampling.trust import Trust, without_doubt
+from sampling.trust import Drawn, Trust, without_doubt
 
 LEVELS = NoiseLevels(False, 0.03, 14.6)
 SIGMAS = torch.tensor([4.0, 2.0, 1.0, 0.0])
@@ -105,7 +105,7 @@ def test_what_is_doubtful_is_drawn_by_the_target_and_then_limited_each_part_for_
     parts = mixed([in_run(limits=(limits,), trust=trust)], models, sigma=HIGH)
     uncond = [0.7 * each.flip(-1) for each in (T, S, turned(S))]
     for found, (t, s, a) in zip(parts, ((T, S, turned(S)), uncond), strict=True):
-        drawn, recoloured = without_doubt(t, s, a, WHOLLY)
+        drawn, recoloured = without_doubt(Drawn(t, s, a), WHOLLY)
         assert torch.equal(drawn, t)
         torch.testing.assert_close(found, t + limited(recoloured - drawn, t, limits))
 

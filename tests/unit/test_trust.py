@@ -23,6 +23,7 @@ RATIO = torch.full((2,), 10.0)
 
 
 def doubted(own, source, adapted, ratio=RATIO, limit=0.035, before=None, clean=1.0, taken_off=False, rough=False):
+    """Return what is found where nothing is guided."""
     drawn = Drawn(own, source, adapted)
     return doubt(drawn, drawn, ratio, limit, before, torch.tensor([clean]), taken_off, rough)
 
@@ -48,15 +49,16 @@ def test_latents_of_many_channels_are_compared_with_more_pixels(channels):
     mix, shift = random(channels, channels, seed=8) / channels**0.5, 0.7
     known, other = (random(1, channels, 64, 64, seed=seed) for seed in (5, 6))
 
-    def found(own, guidance):
+    def found(own, guidance, there):
         colours = torch.einsum("ij,bjhw->bihw", mix, known) + shift
         unguided = Drawn(own, known, colours)
-        guided = Drawn(own, known + guidance, colours + guidance)
-        return doubt(guided, unguided, RATIO[:1], 0.035, None, torch.ones(1)).guessed
+        guided = Drawn(own + there, known + guidance, colours + guidance)
+        return doubt(guided, unguided, RATIO[:1], 0.035, None, torch.ones(1))
 
-    for guidance in (0.0, 3 * random(1, channels, 64, 64, seed=7)):
-        assert found(torch.einsum("ij,bjhw->bihw", mix.T, known), guidance) == 0
-        assert found(other, guidance) == 1
+    guidance, there = (3 * random(1, channels, 64, 64, seed=seed) for seed in (7, 8))
+    assert found(torch.einsum("ij,bjhw->bihw", mix.T, known), guidance, there).guessed == 0
+    assert found(other, guidance, there).guessed == 1
+    assert found(other, guidance, guidance).guessed == 0
 
 
 def test_a_model_that_is_guided_otherwise_draws_the_same():
@@ -65,6 +67,33 @@ def test_a_model_that_is_guided_otherwise_draws_the_same():
         guided = Drawn(own, KNOWN + 3 * guidance, turned(KNOWN) + 3 * guidance)
         unguided = Drawn(own, KNOWN, turned(KNOWN))
         assert (doubt(guided, unguided, RATIO, 0.035, None, torch.ones(1)).guessed == found).all()
+
+
+def guided_by(there, here, before=None, clean=1.0):
+    """Return what is found where source and target guess otherwise, and guidance changes `there` and `here`."""
+    unguided = Drawn(OWN, KNOWN, turned(KNOWN))
+    guided = Drawn(*(u if g is None else u + g for u, g in zip(unguided, (there, here, here), strict=True)))
+    return doubt(guided, unguided, RATIO, 0.035, before, torch.tensor([clean]))
+
+
+def test_a_name_that_leads_both_the_same_way_is_known_whatever_else_they_guess():
+    same, other = turned(OTHER, shift=0.0), random(2, 4, 16, 16, seed=4)
+    assert (guided_by(same, OTHER).guessed == 0).all() and (guided_by(same, OTHER).elsewhere < 0.01).all()
+    assert (guided_by(same, other).guessed == 1).all() and (guided_by(same, other).elsewhere > 0.9).all()
+    assert (guided_by(same, 0 * OTHER).guessed == 1).all()  # to the source it means nothing
+    for there, here in ((same, None), (None, OTHER)):
+        untold = guided_by(there, here)
+        assert (untold.guessed == 1).all() and (untold.elsewhere == 1).all()
+
+
+def test_what_guidance_has_once_told_counts_on():
+    same, other = turned(OTHER, shift=0.0), random(2, 4, 16, 16, seed=4)
+    known, unknown = guided_by(same, OTHER), guided_by(same, other)
+    assert (guided_by(same, other, before=known).guessed == 0).all()
+    assert (guided_by(None, None, before=known).guessed == 0).all()
+    # Where it sees what the delta added, guidance is no evidence.
+    assert (guided_by(same, OTHER, before=unknown, clean=0.0).guessed == 1).all()
+    assert (guided_by(same, OTHER, before=guided_by(None, None), clean=1.0).guessed == 0).all()
 
 
 def test_where_source_and_target_see_one_shape_nothing_is_doubted():
@@ -94,7 +123,7 @@ def test_a_picture_does_not_fade_again():
     found, spreads = None, []
     for adapted in pale:
         found = doubted(OWN, KNOWN, adapted, before=found)
-        _, drawn = without_doubt(OWN, KNOWN, adapted, torch.ones(2), found.gain)
+        _, drawn = without_doubt(Drawn(OWN, KNOWN, adapted), torch.ones(2), found.gain)
         spreads.append((drawn.flatten(1).std() / OWN.flatten(1).std()).item())
     assert spreads == pytest.approx([0.6, 0.9, 0.9], rel=0.02)
     # More contrast than the target has is no picture's own: it may go.
@@ -144,7 +173,7 @@ def test_samples_of_a_batch_are_trusted_one_by_one():
 
 def test_what_is_doubtful_has_the_targets_shape_and_the_adapted_models_colours():
     share = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    known, other = without_doubt(OWN, KNOWN, turned(KNOWN), share)
+    known, other = without_doubt(Drawn(OWN, KNOWN, turned(KNOWN)), share)
     assert torch.equal(known[0], KNOWN[0]) and torch.equal(other[0], turned(KNOWN)[0])
     torch.testing.assert_close(known[1], OWN[1])
     assert (other[1] - turned(OWN)[1]).abs().max() < 0.02 * turned(OWN)[1].abs().max()
@@ -159,7 +188,7 @@ def test_of_a_source_that_sees_roughly_only_the_mean_of_its_colours_counts():
     other = turned(KNOWN)
     for contrast in (1.0, 1.6):
         seen = contrast * (KNOWN - KNOWN.mean((2, 3), keepdim=True)) + 0.5
-        known, drawn = without_doubt(OWN, seen, other, torch.ones(2), rough=True)
+        known, drawn = without_doubt(Drawn(OWN, seen, other), torch.ones(2), rough=True)
         torch.testing.assert_close(known, OWN)
         (mean, covariance), (wanted_mean, wanted) = moments(drawn), moments(other)
         assert (covariance - wanted).norm() < 0.02 * wanted.norm()
@@ -167,9 +196,10 @@ def test_of_a_source_that_sees_roughly_only_the_mean_of_its_colours_counts():
 
 
 def test_a_source_that_sees_less_or_has_other_guidance_is_doubted_later():
-    assert Trust(0.1).allowed(0.0, False) == 0.1
-    assert Trust(0.1).allowed(1.5, False) == pytest.approx(0.25)
-    assert Trust(0.1).allowed(1.5, True) == pytest.approx(0.65)
+    assert Trust(0.1).allowed(0.0, told=False, within=False) == 0.1
+    assert Trust(0.1).allowed(2.0, told=False, within=False) == pytest.approx(0.3)
+    assert Trust(0.1).allowed(2.0, told=True, within=False) == pytest.approx(0.15)
+    assert Trust(0.1).allowed(2.0, told=False, within=True) == pytest.approx(0.7)
 
 
 def test_a_source_that_sees_roughly_is_trusted_sooner():
@@ -234,5 +264,5 @@ def test_what_is_not_finite_stops_nothing_here():
     bad[0, 0, 0, 0] = torch.nan
     found = doubted(OWN, KNOWN, bad)
     assert isinstance(found, Doubt)
-    known, other = without_doubt(OWN, KNOWN, bad, torch.ones(2))
+    known, other = without_doubt(Drawn(OWN, KNOWN, bad), torch.ones(2))
     assert torch.isfinite(known).all() and not torch.isfinite(other[0]).all()
