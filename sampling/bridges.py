@@ -176,7 +176,7 @@ class LinearBridge:
     @property
     def misleads(self) -> float:
         """How much is guessed otherwise even of what the source knows: measured on the lab, docs/how-it-works.md."""
-        return 0.0 if not self.loses else 4.5 if self.is_fitted else 2.5
+        return 0.0 if not self.loses else 9.0 if self.is_fitted else 5.0
 
     @property
     def reversed(self) -> "LinearBridge":
@@ -209,7 +209,7 @@ class FunctionBridge:
     is_fitted = True
     loses = True
     rough = False
-    misleads = 1.5
+    misleads = 3.0
 
     def to(self, device: torch.device) -> "FunctionBridge":
         return self

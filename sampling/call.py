@@ -199,9 +199,9 @@ def _trusted(
     ratio = noise_to_signal(seen.by(levels)[1], levels)
     guided = Drawn(seen.own(target.parts[0]), source.parts[0], adapted.parts[0])
     unguided = Drawn(seen.roughly(target.of_the_prompt), source.of_the_prompt, adapted.of_the_prompt)
-    told = None not in (target.unguided, source.unguided, adapted.unguided)
-    limit = trust.allowed(crossing.misleads, told, target.unguided is None)
-    found = doubt(guided, unguided, ratio, limit, delta.doubt, delta.clean, taken_off, crossing.rough)
+    found = doubt(
+        guided, unguided, ratio, trust, crossing.misleads, delta.doubt, delta.clean, taken_off, crossing.rough
+    )
     shared.doubts[delta] = found
     if not found.share.any():
         return adapted.parts, source.parts

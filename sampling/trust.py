@@ -13,9 +13,8 @@ colours    How much of the delta is a map of the source's colours? Of a style mo
 unknown    How much of what noise hid have the two guessed otherwise? Does the source know the name? Once the delta
            stands in the picture, its colours mislead the source. So this is asked at a run's first call, and then only
            of what is doubted, which source and target see without the delta.
-elsewhere  How much of what guidance does to the target is not what it does to the source? Bases differ in much that no
-           prompt names. Where they know a name, it draws both the same way, even if one sees the other's picture only
-           roughly. Where either has no guidance, all of it may be.
+elsewhere  How much of what guidance does to the target is not what it does to the source? Over a way that loses
+           something a source guesses otherwise for that alone. But what a known name asks for, guidance draws in both.
 unlike     How much of the target's picture is not in the source's now? In the end nothing is left to guess: both see
            one shape, and the delta brings its lines and textures.
 """
@@ -33,12 +32,12 @@ from .samples import by_sample
 
 COLOURS = 0.7, 0.8  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
-ELSEWHERE = 0.4, 0.8  # from where to where guidance leads elsewhere: what is guessed otherwise counts that far
+ELSEWHERE = 0.4, 0.8  # from where to where guidance leads a source elsewhere
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
 # Times the limit, allowed beyond it for a target that the run does not guide: distilled models do so themselves.
 WITHIN = 4.0
-TOLD = 0.25  # of what a way misleads is allowed where guidance tells what is known as well
+UNTOLD = 0.5  # how far a name counts as known where a model has no guidance
 ROUGH_UNLIKE = 4.0  # times `UNLIKE`, where what is lost can be seen: it differs in the end too
 # Pictures are compared with so many pixels along their shorter edge: as shapes, without texture. And with so many for
 # each channel of the map, or it would explain anything.
@@ -51,12 +50,12 @@ class Trust:
 
     limit: float = 0.035
 
-    def allowed(self, misleads: float, told: bool, within: bool) -> float:
-        """Return the limit over a way that `misleads` a source.
+    def allowed(self, misleads: float, known: Tensor, within: bool) -> Tensor:
+        """Return the limit [B] over a way that `misleads` a source which, by its guidance, is `known` [B] to know.
 
-        `told` says that guidance tells as well, `within` that the target may be guided within.
+        Beyond that more is allowed to a target that may be guided `within`.
         """
-        return self.limit * (1 + misleads * (TOLD if told else 1) + WITHIN * within)
+        return self.limit * (1 + misleads * known + WITHIN * within)
 
 
 USUAL = Trust()
@@ -83,7 +82,7 @@ class Doubt:
 
     `unknown` is the slope of a line through the calls of a run: what was guessed otherwise over what noise hid, both as
     shares of a picture, the steepest it has been. `elsewhere` is how much of the target's guidance is not the source's,
-    the least that the mean over the calls has been, 1 if there is none. `strange` is how far the two say that the
+    the least that the mean over the calls has been. `strange` is how far the two say that the
     source does not know what is drawn, `guessed` how far the delta is a change of colours as well, and `share` what is
     doubtful of it now, as long as source and target still differ.
 
@@ -106,7 +105,8 @@ def doubt(
     guided: Drawn,
     unguided: Drawn,
     ratio: Tensor,
-    limit: float,
+    trust: Trust,
+    misleads: float,
     before: Doubt | None,
     clean: Tensor,
     taken_off: bool = False,
@@ -114,11 +114,12 @@ def doubt(
 ) -> Doubt:
     """Return how doubtful the delta of adapted and source is, by what they and the target predict.
 
-    What is not guided is one tensor in `guided` and `unguided`. `ratio` [B] is noise to signal, `limit` what is
-    allowed, `before` what the last call found. `clean` [B] or [1] says how far target and source see the state without
-    what the delta added: its colours mislead the source, so a call counts that far. Of a delta that is `taken_off` it
-    is the adapted model that draws in the target's look. `rough` says that the source sees the target's picture only
-    roughly. Where the target draws as the one does that has its look, or where there is no delta, nothing is doubtful.
+    What is not guided is one tensor in `guided` and `unguided`. `ratio` [B] is noise to signal, `misleads` says how
+    much the way to the source does, `before` what the last call found. `clean` [B] or [1] says how far target and
+    source see the state without what the delta added: its colours mislead the source, so a call counts that far. Of a
+    delta that is `taken_off` it is the adapted model that draws in the target's look. `rough` says that the source sees
+    the target's picture only roughly. Where the target draws as the one does that has its look, or where there is no
+    delta, nothing is doubtful.
     """
     known, known_unguided = guided.known(taken_off), unguided.known(taken_off)
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
@@ -126,8 +127,8 @@ def doubt(
     guessed_otherwise = _unlike(unguided.own, known_unguided, guidance)
     explained = 1 - unexplained(unguided.source, unguided.adapted - unguided.source, with_mean=True)
     counts = clean.double().cpu() * hidden
-    told = torch.zeros_like(counts) if guidance is None or there is None else counts
-    led_elsewhere = _unlike(there, guidance) if told.any() else torch.ones_like(guessed_otherwise)
+    tells = misleads > 0 and guidance is not None and there is not None
+    told, led_elsewhere = (counts, _unlike(there, guidance)) if tells else torch.zeros(2, 1).double()
     sums = [hidden, hidden * explained, counts * hidden, counts * guessed_otherwise, told, told * led_elsewhere]
     sums = torch.stack(torch.broadcast_tensors(*sums))
     most = left = contrast(guided.own if rough else known, guided.other(taken_off))
@@ -139,7 +140,9 @@ def doubt(
     if before is not None:
         unknown, elsewhere = torch.maximum(unknown, before.unknown), torch.minimum(elsewhere, before.elsewhere)
     by_unlike = ROUGH_UNLIKE if rough else 1.0
-    strange = _rise(unknown * _rise(elsewhere, *ELSEWHERE), 2 / 3 * limit, 6 / 5 * limit)
+    named = torch.where(told > 0, 1 - _rise(elsewhere, *ELSEWHERE), UNTOLD)
+    limit = trust.allowed(misleads, named, within=there is None)
+    strange = _rise(unknown, 2 / 3 * limit, 6 / 5 * limit)
     guessed = strange * _rise(coloured / weight.clamp(min=1e-12), *COLOURS)
     share = guessed
     if guessed.any():
@@ -193,7 +196,7 @@ def _mean(latent: Tensor) -> Tensor:
     return latent.mean(tuple(range(2, latent.ndim)), keepdim=True)
 
 
-def _rise(value: Tensor, start: float, end: float) -> Tensor:
+def _rise(value: Tensor, start: float | Tensor, end: float | Tensor) -> Tensor:
     """Return 0 up to `start`, 1 from `end`, and a smooth step in between."""
     share = ((value - start) / (end - start)).clamp(0, 1)
     return share * share * (3 - 2 * share)

@@ -4,6 +4,7 @@ Each is a function (runs) -> records, listed in EXPERIMENTS by name.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -18,11 +19,13 @@ from .balance import TWO_DELTAS
 from .methods import (
     APART,
     FIRST,
+    NEGATIVE,
     ROLES,
     SAMPLES,
     SEEDS,
     SIBLING,
     SMALL,
+    UNKIND,
     Roles,
     delta_methods,
     enlarged,
@@ -31,7 +34,7 @@ from .methods import (
     strong,
 )
 from .records import AS_IN_THE_PAPER, PLAIN, Methods, records
-from .runs import Runs, bridges_apart, chained, merged, option
+from .runs import SHARED_RAW, Runs, bridges_apart, chained, merged, option
 from .sweeps import sampler_sweep, steps_sweep, sweep
 
 
@@ -82,6 +85,25 @@ def apart(runs: Runs) -> list[dict]:
             yield f"img2img {denoise}, equal calls", refined(runs, roles, labels, seed, STEPS * 3 // 2, denoise)
 
     return records(runs, APART, "full fine-tune", roles, Methods(made), SEEDS[:2], SAMPLES)
+
+
+def unkind(crossing: str, runs: Runs) -> list[dict]:
+    """What makes it hard to tell known names from unknown ones: names that mean something else, negative prompts."""
+    roles = UNKIND[crossing]
+    runs = replace(runs, negative=NEGATIVE) if "negative" in crossing else runs
+    ways = {PLAIN: chained()}
+    if crossing.startswith(APART):
+        half = option("DeltaResolution", scale=0.5)
+        ways = {name: chained(half, way) for name, way in bridges_apart(runs, roles.source, roles.target).items()}
+
+    def made(labels, seed) -> Iterator:
+        for name in ("target", "oracle"):
+            yield name, runs.sample(getattr(roles, name), labels, seed)
+        for name, way in ways.items():
+            if name != SHARED_RAW:
+                yield name, runs.sample(roles.target, labels, seed, way(runs.pair(roles.source, roles.adapted, labels)))
+
+    return records(runs, crossing, "full fine-tune", roles, Methods(made), SEEDS[:2], SAMPLES)
 
 
 def lora(runs: Runs) -> list[dict]:
@@ -199,6 +221,7 @@ def few_steps(runs: Runs, steps: int = 4) -> list[dict]:
 EXPERIMENTS: dict[str, Callable[[Runs], list[dict]]] = {
     **{f"full fine-tune, {crossing}": partial(fine_tune, crossing) for crossing in ROLES if crossing != APART},
     "another autoencoder": apart,
+    **{f"unkind, {crossing}": partial(unkind, crossing) for crossing in UNKIND},
     "LoRA": lora,
     "control": control,
     "conditioning": prompt,

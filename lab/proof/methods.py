@@ -1,6 +1,7 @@
 """The crossings by role, and the methods that are compared on them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor
 from torch.nn import functional
@@ -21,6 +22,9 @@ SMALL = "eps, small -> v, large"
 SIBLING = "eps -> eps, one architecture"
 MISTAKEN = "eps -> v, names mistaken"
 APART = "64 pixels, eps -> 128 pixels, v, another autoencoder"
+# A name that source and target know, as negative prompt of all: guidance then has much that both share.
+NEGATIVE = shapes.SEEN[1]
+GROUPS_BESIDE = tuple(name for name in shapes.SEEN if name != NEGATIVE), shapes.UNSEEN
 SAME_DETAIL = f"{PLAIN}, same detail"
 
 
@@ -30,6 +34,11 @@ ROLES = CROSSINGS | {
     SIBLING: Roles("source", "adapted", "sibling", "adapted", (shapes.SEEN,)),
     MISTAKEN: Roles("mistaken_source", "mistaken_adapted", "target", "oracle"),
     APART: Roles("source", "adapted", "large_target", "large_oracle"),
+}
+UNKIND = {
+    f"{FIRST}, negative prompt": replace(ROLES[FIRST], groups=GROUPS_BESIDE),
+    f"{APART}, names mistaken": Roles("mistaken_source", "mistaken_adapted", "large_target", "large_oracle"),
+    f"{APART}, negative prompt": replace(ROLES[APART], groups=GROUPS_BESIDE),
 }
 
 

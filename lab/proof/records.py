@@ -50,7 +50,7 @@ def records(runs, crossing, adaptation, roles, methods: Methods, seeds, samples,
     found: dict[str, dict[str, list]] = {}
     calls: dict[str, int] = {}
     for classes in roles.groups:
-        group, names = (SEEN, OF_SEEN) if classes == shapes.SEEN else (UNSEEN, OF_UNSEEN)
+        group, names = (UNSEEN, OF_UNSEEN) if classes == shapes.UNSEEN else (SEEN, OF_SEEN)
         labels = np.resize(classes, samples)
         wanted = methods.asked(labels)
         scores = Scores(runs.family, classes, samples, methods.look, runs.net(roles.target))

@@ -16,6 +16,8 @@ from lab import adapters, denoisers, diffusion, shapes
 from lab.family import CFG, STEPS, Family
 from lab.roles import bridge_latents
 
+SHARED_RAW = "latents shared raw"
+
 
 def option(name: str, **settings) -> Callable:
     """Return the change of a DELTA that an option node makes."""
@@ -57,9 +59,10 @@ class Made:
 
 @dataclass(eq=False)
 class Runs:
-    """Runs on the lab's models, counted."""
+    """Runs on the lab's models, counted. All models have one negative prompt, a label: by default the empty prompt."""
 
     family: Family = field(default_factory=Family)
+    negative: int = shapes.UNNAMED
     rows: int = 0
     elements: int = 0
 
@@ -78,10 +81,10 @@ class Runs:
 
     def pair(self, source: str, adapted: str, labels, cfg: float = CFG, adapted_positive=None, wanted=None) -> tuple:
         """Return the DELTA of two networks; the adapted one may have another prompt, or maps to follow."""
-        nothing = np.full(len(labels), shapes.UNNAMED)
-        own = conditioning(labels), conditioning(nothing)
+        negative = np.full(len(labels), self.negative)
+        own = conditioning(labels), conditioning(negative)
         positive = adapted_positive if adapted_positive is not None else labels
-        theirs = conditioning(positive, wanted), conditioning(nothing, wanted)
+        theirs = conditioning(positive, wanted), conditioning(negative, wanted)
         return pair((self.model(source), *own), (self.model(adapted), *theirs), cfg)
 
     def sample(
@@ -103,7 +106,7 @@ class Runs:
         sigmas = diffusion.schedule(net, steps) if sigmas is None else sigmas
         prompts = {
             "positive": conditioning(labels, wanted),
-            "negative": conditioning(np.full(len(labels), shapes.UNNAMED), wanted),
+            "negative": conditioning(np.full(len(labels), self.negative), wanted),
         }
         roles = {"model": model or self.model(name), **prompts, "cfg": CFG}
         guider = run_node("DeltaGuider", **roles, delta=delta) if delta else run_node("CFGGuider", **roles)
@@ -138,7 +141,7 @@ def bridges_apart(runs: Runs, source: str, target: str) -> dict[str, Callable]:
     drawn = [shapes.draw(np.random.default_rng(77), np.resize(shapes.SEEN, 17), k, fineness=2) for k in shapes.LOOKS]
     given = torch.from_numpy(np.concatenate(drawn)).float() / 255
     bridges = {
-        "latents shared raw": of_the_pack("sampling.bridges").same_latents(_space(runs, target).shape),
+        SHARED_RAW: of_the_pack("sampling.bridges").same_latents(_space(runs, target).shape),
         "bridge fitted to given pictures": run_node("LatentBridgeFit", images=[given], **lists),
         "bridge fitted to made pictures": run_node("LatentBridgeFit", **lists),
         "both autoencoders": run_node("LatentBridgeVAE", **vaes),
