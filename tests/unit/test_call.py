@@ -22,10 +22,14 @@ def noise(seed=0, size=8):
 
 
 class Models:
-    """Predicts what it is told for each name, twice where the unconditional part is asked for, and counts."""
+    """Predicts what it is told for each name, twice where the unconditional part is asked for, and counts.
 
-    def __init__(self, with_uncond=False, **predictions):
+    `guidance` is what of it guidance adds, by name.
+    """
+
+    def __init__(self, with_uncond=False, guidance=None, **predictions):
         self.predictions, self.with_uncond, self.asked = predictions, with_uncond, []
+        self.guidance = guidance or {}
 
     def __call__(self, requests):
         self.asked.append([who for who, *_ in requests])
@@ -34,13 +38,13 @@ class Models:
             said = self.predictions[who]
             denoised = said(x, sigma) if callable(said) else said
             parts = (denoised, 0.7 * denoised.flip(-1)) if self.with_uncond else (denoised,)
-            found.append(Predicted(parts))
+            found.append(Predicted(parts, denoised - self.guidance[who] if who in self.guidance else None))
         return found
 
 
-def in_run(delta=None, source="source", adapted="adapted", maps=None, masks=(), loses=False, **settings):
+def in_run(delta=None, source="source", adapted="adapted", maps=None, masks=(), loses=False, misleads=0.0, **settings):
     delta = delta or Delta(Branch(None, None, None, 1.0), Branch(None, None, None, 1.0), **settings)
-    crossing = Crossing(LEVELS, (LEVELS, LEVELS), maps, loses=loses)
+    crossing = Crossing(LEVELS, (LEVELS, LEVELS), maps, loses=loses, misleads=misleads)
     return DeltaInRun(delta, crossing, source, adapted, SIGMAS, lambda percent: 4 * (1 - percent), masks)
 
 
@@ -123,6 +127,18 @@ def test_a_pair_that_knows_all_names_is_asked_about_them_once(loses):
         asked.append(term.doubt is not None)
     assert asked == [True, loses, loses]
     assert (delta.doubt.share > 0).all() == loses
+
+
+@pytest.mark.parametrize("taken_off", [False, True])
+def test_over_a_way_that_misleads_guidance_tells_whether_a_name_is_known(taken_off):
+    maps = LatentMaps(same, same, same, difference)
+    plain, styled = ("adapted", "source") if taken_off else ("source", "adapted")
+    for there, doubtful in ((noise(4), 0), (noise(5), 1)):
+        guidance = {plain: noise(4).flip(1), styled: noise(4), TARGET: there}
+        models = Models(guidance=guidance, **{plain: S, styled: turned(S), TARGET: T})
+        delta = in_run(strength=-1.0 if taken_off else 1.0, trust=Trust(), loses=True, maps=maps, misleads=100.0)
+        *_, (term,) = call([delta], [add_all], noise(9), torch.full((2,), HIGH), models)
+        assert (term.doubt.guessed == doubtful).all()
 
 
 def test_a_shape_is_not_doubted():
