@@ -32,7 +32,7 @@ from .samples import by_sample
 
 COLOURS = 0.7, 0.8  # from where to where a delta counts as a change of colours
 UNLIKE = 0.0025, 0.0075  # from where to where two pictures count as different
-ELSEWHERE = 0.4, 0.8  # from where to where guidance leads a source elsewhere
+ELSEWHERE = 0.4, 0.7  # from where to where guidance leads a source elsewhere
 # Half of a picture is guessed at this ratio of noise to signal. Pixels tell of their neighbours, so it is above 1.
 HALF_GUESSED = 2.0
 # Times the limit, allowed beyond it for a target that the run does not guide: distilled models do so themselves.
