@@ -82,9 +82,9 @@ class Doubt:
 
     `unknown` is the slope of a line through the calls of a run: what was guessed otherwise over what noise hid, both as
     shares of a picture, the steepest it has been. `elsewhere` is how much of the target's guidance is not the source's,
-    the least that the mean over the calls has been. `strange` is how far the two say that the
-    source does not know what is drawn, `guessed` how far the delta is a change of colours as well, and `share` what is
-    doubtful of it now, as long as source and target still differ.
+    the least that the mean over the calls has been. `strange` is how far the two say that the source does not know what
+    is drawn, `guessed` how far the delta is a change of colours as well, and `share` what is doubtful of it now, as
+    long as source and target still differ.
 
     `contrast` is the largest share of a picture's contrast that the change of colours has left so far, and `gain` what
     is missing of it now, as a factor: a picture that has once been given it must not fade again, for the adapted model
@@ -121,32 +121,29 @@ def doubt(
     the target's picture only roughly. Where the target draws as the one does that has its look, or where there is no
     delta, nothing is doubtful.
     """
-    known, known_unguided = guided.known(taken_off), unguided.known(taken_off)
+    known = guided.known(taken_off)
     hidden = 1 / (1 + (HALF_GUESSED / ratio.double().cpu()) ** 2)
-    guidance, there = _guidance(known, known_unguided), _guidance(guided.own, unguided.own)
-    guessed_otherwise = _unlike(unguided.own, known_unguided, guidance)
+    guidance, there = _guidance(known, unguided.known(taken_off)), _guidance(guided.own, unguided.own)
     explained = 1 - unexplained(unguided.source, unguided.adapted - unguided.source, with_mean=True)
-    counts = clean.double().cpu() * hidden
+    guessed_otherwise = _unlike(unguided.own, unguided.known(taken_off), guidance)
     tells = misleads > 0 and guidance is not None and there is not None
-    told, led_elsewhere = (counts, _unlike(there, guidance)) if tells else torch.zeros(2, 1).double()
-    sums = [hidden, hidden * explained, counts * hidden, counts * guessed_otherwise, told, told * led_elsewhere]
-    sums = torch.stack(torch.broadcast_tensors(*sums))
+    led_elsewhere = _unlike(there, guidance) if tells else torch.zeros_like(hidden)
+    counts = clean.double().cpu() * hidden
+    sums = [hidden, hidden * explained, counts * hidden, counts * guessed_otherwise, counts * tells]
+    sums = torch.stack([*sums, counts * led_elsewhere])
     most = left = contrast(guided.own if rough else known, guided.other(taken_off))
     if before is not None:
         sums, most = sums + before.sums, torch.maximum(left, before.contrast)
-    weight, coloured, squared, missed, told, led_elsewhere = sums
-    unknown = missed / squared.clamp(min=1e-12)
-    elsewhere = torch.where(told > 0, led_elsewhere / told.clamp(min=1e-12), 1.0)
+    weights, (coloured, missed, led_elsewhere) = sums[::2], sums[1::2] / sums[::2].clamp(min=1e-12)
+    unknown, elsewhere = missed, torch.where(weights[2] > 0, led_elsewhere, 1.0)
     if before is not None:
         unknown, elsewhere = torch.maximum(unknown, before.unknown), torch.minimum(elsewhere, before.elsewhere)
-    by_unlike = ROUGH_UNLIKE if rough else 1.0
-    named = torch.where(told > 0, 1 - _rise(elsewhere, *ELSEWHERE), UNTOLD)
-    limit = trust.allowed(misleads, named, within=there is None)
+    known_name = torch.where(weights[2] > 0, 1 - _rise(elsewhere, *ELSEWHERE), UNTOLD)
+    limit = trust.allowed(misleads, known_name, within=there is None)
     strange = _rise(unknown, 2 / 3 * limit, 6 / 5 * limit)
-    guessed = strange * _rise(coloured / weight.clamp(min=1e-12), *COLOURS)
-    share = guessed
+    guessed = share = strange * _rise(coloured, *COLOURS)
     if guessed.any():
-        share = guessed * _rise(_unlike(guided.own, known) / by_unlike, *UNLIKE)
+        share = guessed * _rise(_unlike(guided.own, known) / (ROUGH_UNLIKE if rough else 1.0), *UNLIKE)
     gain = (most.clamp(max=1) / left.clamp(min=1e-6)).clamp(min=1)
     return Doubt(unknown, elsewhere, strange, guessed, share, most, gain, sums)
 
