@@ -103,7 +103,7 @@ def unkind(crossing: str, runs: Runs) -> list[dict]:
             if name != SHARED_RAW:
                 yield name, runs.sample(roles.target, labels, seed, way(runs.pair(roles.source, roles.adapted, labels)))
 
-    return records(runs, crossing, "full fine-tune", roles, Methods(made), SEEDS[:2], SAMPLES)
+    return records(runs, crossing, "full fine-tune, unkind to trust", roles, Methods(made), SEEDS[:2], SAMPLES)
 
 
 def lora(runs: Runs) -> list[dict]:
