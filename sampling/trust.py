@@ -126,19 +126,21 @@ def doubt(
     guidance, there = _guidance(known, unguided.known(taken_off)), _guidance(guided.own, unguided.own)
     explained = 1 - unexplained(unguided.source, unguided.adapted - unguided.source, with_mean=True)
     guessed_otherwise = _unlike(unguided.own, unguided.known(taken_off), guidance)
-    tells = misleads > 0 and guidance is not None and there is not None
-    led_elsewhere = _unlike(there, guidance) if tells else torch.zeros_like(hidden)
     counts = clean.double().cpu() * hidden
-    sums = [hidden, hidden * explained, counts * hidden, counts * guessed_otherwise, counts * tells]
-    sums = torch.stack([*sums, counts * led_elsewhere])
+    told = led_elsewhere = torch.zeros_like(hidden)
+    if misleads and guidance is not None and there is not None:
+        told, led_elsewhere = counts, _unlike(there, guidance)
+    weights = hidden, counts * hidden, told
+    sums = torch.stack([*weights, hidden * explained, counts * guessed_otherwise, told * led_elsewhere])
     most = left = contrast(guided.own if rough else known, guided.other(taken_off))
     if before is not None:
         sums, most = sums + before.sums, torch.maximum(left, before.contrast)
-    weights, (coloured, missed, led_elsewhere) = sums[::2], sums[1::2] / sums[::2].clamp(min=1e-12)
-    unknown, elsewhere = missed, torch.where(weights[2] > 0, led_elsewhere, 1.0)
+    coloured, unknown, led_elsewhere = sums[3:] / sums[:3].clamp(min=1e-12)
+    is_told = sums[2] > 0
+    elsewhere = torch.where(is_told, led_elsewhere, 1.0)
     if before is not None:
         unknown, elsewhere = torch.maximum(unknown, before.unknown), torch.minimum(elsewhere, before.elsewhere)
-    known_name = torch.where(weights[2] > 0, 1 - _rise(elsewhere, *ELSEWHERE), UNTOLD)
+    known_name = torch.where(is_told, 1 - _rise(elsewhere, *ELSEWHERE), UNTOLD)
     limit = trust.allowed(misleads, known_name, within=there is None)
     strange = _rise(unknown, 2 / 3 * limit, 6 / 5 * limit)
     guessed = share = strange * _rise(coloured, *COLOURS)
