@@ -100,7 +100,8 @@ def test_where_guidance_tells_nothing_half_of_what_misleads_is_allowed():
 
 def test_what_guidance_has_once_told_counts_on():
     known, unknown = guided_by(SAME, OTHER), guided_by(SAME, ELSEWHERE)
-    assert (guided_by(SAME, ELSEWHERE, before=known).guessed == 0).all()
+    later = guided_by(SAME, ELSEWHERE, before=known)
+    assert (later.guessed == 0).all() and torch.equal(later.elsewhere, known.elsewhere)
     assert (guided_by(None, None, before=known).guessed == 0).all()
     # Where it sees what the delta added, guidance is no evidence.
     assert (guided_by(SAME, OTHER, before=unknown, clean=0.0).guessed == 1).all()
