@@ -24,7 +24,7 @@ from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import DISTANCES, Scores, table
 from lab.proof.methods import SEEDS
-from lab.proof.runs import Made, Runs, bridges_apart, chained, conditioning, option, over_a_bridge
+from lab.proof.runs import Made, Runs, conditioning, option, over_a_bridge, ways_apart
 
 from .points import draw_point
 
@@ -48,8 +48,7 @@ class World:
 
 
 def worlds(runs: Runs) -> list[World]:
-    bridge = bridges_apart(runs, "source", "large_target")["both autoencoders"]
-    large = World(APART, "large_target", chained(option("DeltaResolution", scale=0.5), bridge))
+    large = World(APART, "large_target", ways_apart(runs, "source", "large_target")["both autoencoders"])
     flow = World(FLOW, "flow_target", over_a_bridge(runs, "source", "flow_target"))
     return [World(SAME, "target", lambda delta: delta), flow, large]
 

@@ -19,7 +19,7 @@ from harness.nodes import option, run_node, whole
 from . import adapters, autoencoder, lifted, shapes
 from .family import CFG, STEPS
 from .proof.methods import APART, ROLES
-from .proof.runs import Runs, bridges_apart, chained, conditioning, late_sigmas, over_a_bridge, pair
+from .proof.runs import Runs, chained, conditioning, late_sigmas, over_a_bridge, pair, ways_apart
 from .roles import fitted_bridge
 
 FOLDER = REPOSITORY / "example_workflows"
@@ -64,8 +64,7 @@ class Sampler:
     @cached_property
     def apart(self) -> dict[str, Callable]:
         """Return the ways to a target with an autoencoder of its own, for a pair of half the size."""
-        half = option_of("DeltaResolution", scale=0.5)
-        return {name: chained(half, way) for name, way in bridges_apart(self.runs, "source", LARGE).items()}
+        return ways_apart(self.runs, "source", LARGE)
 
 
 def option_of(name: str, **settings) -> Callable:

@@ -34,7 +34,7 @@ from .methods import (
     strong,
 )
 from .records import AS_IN_THE_PAPER, PLAIN, Methods, records
-from .runs import SHARED_RAW, Runs, bridges_apart, chained, merged, option
+from .runs import SHARED_RAW, Runs, chained, merged, ways_apart
 from .sweeps import sampler_sweep, steps_sweep, sweep
 
 
@@ -71,13 +71,13 @@ def fine_tune(crossing: str, runs: Runs) -> list[dict]:
 def apart(runs: Runs) -> list[dict]:
     """The crossing that people want most: an old model's style on a larger one, with an autoencoder of its own."""
     roles = ROLES[APART]
-    half = option("DeltaResolution", scale=0.5)
+    ways = ways_apart(runs, roles.source, roles.target)
 
     def made(labels, seed) -> Iterator:
         for name in ("target", "oracle"):
             yield name, runs.sample(getattr(roles, name), labels, seed)
-        for name, bridge in bridges_apart(runs, roles.source, roles.target).items():
-            delta = chained(half, bridge)(runs.pair(roles.source, roles.adapted, labels))
+        for name, way in ways.items():
+            delta = way(runs.pair(roles.source, roles.adapted, labels))
             yield name, runs.sample(roles.target, labels, seed, delta)
             yield f"{name}, {AS_IN_THE_PAPER}", runs.sample(roles.target, labels, seed, whole(delta))
         yield "adapted alone, enlarged", enlarged(runs, roles, runs.sample(roles.adapted, labels, seed))
@@ -93,15 +93,14 @@ def unkind(crossing: str, runs: Runs) -> list[dict]:
     runs = replace(runs, negative=NEGATIVE) if "negative" in crossing else runs
     ways = {PLAIN: chained()}
     if crossing.startswith(APART):
-        half = option("DeltaResolution", scale=0.5)
-        ways = {name: chained(half, way) for name, way in bridges_apart(runs, roles.source, roles.target).items()}
+        ways = ways_apart(runs, roles.source, roles.target)
+        del ways[SHARED_RAW]
 
     def made(labels, seed) -> Iterator:
         for name in ("target", "oracle"):
             yield name, runs.sample(getattr(roles, name), labels, seed)
         for name, way in ways.items():
-            if name != SHARED_RAW:
-                yield name, runs.sample(roles.target, labels, seed, way(runs.pair(roles.source, roles.adapted, labels)))
+            yield name, runs.sample(roles.target, labels, seed, way(runs.pair(roles.source, roles.adapted, labels)))
 
     return records(runs, crossing, "full fine-tune, unkind to trust", roles, Methods(made), SEEDS[:2], SAMPLES)
 

@@ -37,7 +37,7 @@ ROLES = CROSSINGS | {
 }
 UNKIND = {
     f"{FIRST}, negative prompt": replace(ROLES[FIRST], groups=GROUPS_BESIDE),
-    f"{APART}, names mistaken": Roles("mistaken_source", "mistaken_adapted", "large_target", "large_oracle"),
+    f"{APART}, names mistaken": replace(ROLES[APART], source="mistaken_source", adapted="mistaken_adapted"),
     f"{APART}, negative prompt": replace(ROLES[APART], groups=GROUPS_BESIDE),
 }
 

@@ -134,8 +134,11 @@ def over_a_bridge(runs: Runs, source: str, target: str) -> Callable:
     return option("DeltaBridge", bridge=bridge)
 
 
-def bridges_apart(runs: Runs, source: str, target: str) -> dict[str, Callable]:
-    """Return the ways between two networks with autoencoders of their own: name -> the change of a DELTA."""
+def ways_apart(runs: Runs, source: str, target: str) -> dict[str, Callable]:
+    """Return the ways from a source to a target of twice its size: name -> the change of a DELTA.
+
+    Both have autoencoders of their own.
+    """
     vaes = {"source_vae": as_vae(runs, source), "target_vae": as_vae(runs, target)}
     lists = {name: [vae] for name, vae in vaes.items()} | {"scale": [0.5]}
     drawn = [shapes.draw(np.random.default_rng(77), np.resize(shapes.SEEN, 17), k, fineness=2) for k in shapes.LOOKS]
@@ -146,7 +149,9 @@ def bridges_apart(runs: Runs, source: str, target: str) -> dict[str, Callable]:
         "bridge fitted to made pictures": run_node("LatentBridgeFit", **lists),
         "both autoencoders": run_node("LatentBridgeVAE", **vaes),
     }
-    return {"nothing wired": chained()} | {name: option("DeltaBridge", bridge=way) for name, way in bridges.items()}
+    half = option("DeltaResolution", scale=0.5)
+    wired = {name: chained(half, option("DeltaBridge", bridge=bridge)) for name, bridge in bridges.items()}
+    return {"nothing wired": half} | wired
 
 
 def _space(runs: Runs, name: str):
