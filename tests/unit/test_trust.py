@@ -1,5 +1,7 @@
 """How far a delta is trusted, and what colours are carried in its place, without a host."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -56,9 +58,10 @@ def test_latents_of_many_channels_are_compared_with_more_pixels(channels):
         guided = Drawn(own + there, known + guidance, colours + guidance)
         return doubt(guided, unguided, RATIO[:1], Trust(0.035), misleads, None, torch.ones(1))
 
-    guidance, there = (3 * random(1, channels, 64, 64, seed=seed) for seed in (7, 8))
-    assert found(torch.einsum("ij,bjhw->bihw", mix.T, known), guidance, there).guessed == 0
-    assert found(other, guidance, there).guessed == 1
+    there = 3 * random(1, channels, 64, 64, seed=8)
+    for guidance in (torch.zeros(()), 3 * random(1, channels, 64, 64, seed=7)):
+        assert found(torch.einsum("ij,bjhw->bihw", mix.T, known), guidance, there).guessed == 0
+        assert found(other, guidance, there).guessed == 1
     assert found(other, guidance, there, misleads=1e3).guessed == 1
     assert found(other, guidance, guidance, misleads=1e3).guessed == 0
 
@@ -208,6 +211,8 @@ def test_of_a_source_that_sees_roughly_only_the_mean_of_its_colours_counts():
 
 
 def test_a_target_that_may_be_guided_within_is_doubted_later():
+    found = [Trust(0.1).allowed(*case) for case in itertools.product((0.0, 1.5), torch.ones(1), (False, True))]
+    assert found[0] == 0.1 and all(found[0] < each < found[-1] for each in found[1:-1])
     within = Trust(0.1).allowed(0.0, torch.ones(2), within=True)
     assert within.tolist() == pytest.approx([0.5, 0.5])
     own, drawn = KNOWN + 0.3 * OWN, turned(KNOWN)
