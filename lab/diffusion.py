@@ -69,20 +69,13 @@ def denoised(net, x, sigma, context):
 
 def guided(net, context, scale=1.0, empty=None):
     """A function (x, sigma) -> denoised with classifier-free guidance against the `empty` prompt, zeros by default."""
-    predict = guided_and_not(net, context, scale, empty)
-    return lambda x, sigma: predict(x, sigma)[0]
-
-
-def guided_and_not(net, context, scale=1.0, empty=None):
-    """A function (x, sigma) -> denoised with guidance, and without, None where there is none."""
-    empty = torch.zeros_like(context) if empty is None else empty
+    if scale == 1:
+        return lambda x, sigma: denoised(net, x, sigma, context)
+    contexts = torch.cat([context, torch.zeros_like(context) if empty is None else empty])
 
     def call(x, sigma):
-        if scale == 1:
-            return denoised(net, x, sigma, context), None
-        both = denoised(net, torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([context, empty]))
-        named, unnamed = both.chunk(2)
-        return unnamed + scale * (named - unnamed), named
+        named, unnamed = denoised(net, torch.cat([x, x]), torch.cat([sigma, sigma]), contexts).chunk(2)
+        return unnamed + scale * (named - unnamed)
 
     return call
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from sampling.bridge_fit import fit_bridge
-from sampling.bridges import LatentShape, LinearBridge, affine_of, gain, same_latents
-from sampling.call import TARGET, Predicted, call
-from sampling.crossing import Crossing, LatentMaps, noise_map
+from sampling.bridges import LatentShape, LinearBridge, affine_of, same_latents, scale
+from sampling.call import States, call
 from sampling.delta import Delta, add_all
-from sampling.in_run import DeltaInRun
 from sampling.noise_levels import NoiseLevels
+from sampling.prediction import TARGET
+from sampling.prepared_delta import DeltaState, PreparedDelta
+from sampling.state_mapping import LatentMaps, StateMapping, noise_map
 
 from . import autoencoder, diffusion, lifted, shapes
 
@@ -66,11 +67,11 @@ def fitted_bridge(coder, source, target) -> LinearBridge:
     return fit_bridge(bridge_latents(coder, source, target), *shape).bridge
 
 
-def crossing_between(coder, source, adapted, target, batch: int, seed: int, same_detail: bool = False) -> Crossing:
+def crossing_between(coder, source, adapted, target, batch: int, seed: int, same_detail: bool = False) -> StateMapping:
     """Return how `source` and `adapted` see the states of `target`: `batch` latents of 16x16."""
     known = levels(target), (levels(source), levels(adapted))
     if (source.channels, source.scale) == (target.channels, target.scale):
-        return Crossing(*known)
+        return StateMapping(*known)
     if source.channels == target.channels:
         bridge = same_latents(LatentShape(source.channels, autoencoder.FACTOR))
     else:
@@ -84,39 +85,29 @@ def crossing_between(coder, source, adapted, target, batch: int, seed: int, same
 
     linear = affine_of(clean_to_source, target.channels, 1, 1)
     noise_to_source = noise_map(linear, (batch, source.channels, 16, 16), seed)
-    maps = LatentMaps(clean_to_source, linear.linear, noise_to_source, delta_to_target)
-    return Crossing(*known, maps, gain(linear) if same_detail else 1.0)
+    maps = LatentMaps(clean_to_source, noise_to_source, delta_to_target)
+    return StateMapping(*known, maps, scale(linear) if same_detail else 1.0)
 
 
 def with_delta(
-    crossing: Crossing,
-    source: Callable,
-    adapted: Callable,
-    target: Callable,
-    strength: float = 1.0,
-    watch: Callable[[Tensor, dict, DeltaInRun], None] = lambda sigma, predicted, delta: None,
+    mapping: StateMapping, source: Callable, adapted: Callable, target: Callable, strength: float = 1.0
 ) -> Callable:
     """Return the target's function (x, sigma) -> denoised with the delta added, by the pack's own method.
 
-    Each role is a function (x, sigma) -> denoised with guidance, and without (or None). `watch` is told of each call:
-    its sigma, what each role predicted and the delta as it stands then.
+    Each role is a function (x, sigma) -> denoised, guidance included.
     """
-    asked = {"source": source, "adapted": adapted, TARGET: target}
-    delta = DeltaInRun(Delta(None, None, strength), crossing, "source", "adapted", torch.zeros(1), lambda percent: 0.0)
+    models = {"source": source, "adapted": adapted, TARGET: target}
+    settings = Delta(None, None, strength)
+    delta = PreparedDelta(settings, mapping, "source", "adapted", torch.zeros(1), lambda percent: 0.0)
+    states: States = {delta: DeltaState()}
+
+    def evaluate(requests):
+        return {who: (models[who](request.x, request.sigma),) for request in requests for who in request.models}
 
     def denoised(x: Tensor, sigma: Tensor) -> Tensor:
-        predicted: dict[str, Predicted] = {}
-
-        def evaluate(requests):
-            for who, state, level in requests:
-                guided, unguided = asked[who](state, level)
-                predicted[who] = Predicted((guided,), unguided)
-            return [predicted[who] for who, _, _ in requests]
-
-        (mixed, *_), (own, *_), terms = call([delta], [add_all], x, sigma, evaluate)
-        for term in terms:
-            delta.note(term, sigma, own)
-        watch(sigma, predicted, delta)
-        return mixed
+        nonlocal states
+        result = call([delta], [add_all], states, x, sigma, evaluate)
+        states = result.states
+        return result.prediction[0]
 
     return denoised

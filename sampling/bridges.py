@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,8 +17,8 @@ from .errors import DeltaError
 
 Size = tuple[int, int]  # height and width
 
-LITTLE = 0.01  # what a fit leaves of a way that is exact
-NOTHING = 1e-5  # of the largest singular value: what rounding makes of a direction that is not there
+FIT_TOLERANCE = 0.01  # what a fit leaves of a map that is exact
+RANK_TOLERANCE = 1e-5  # of the largest singular value: what rounding leaves of a direction that a map drops
 
 
 @dataclass(frozen=True)
@@ -118,20 +119,22 @@ def affine_of(function: Callable[[Tensor], Tensor], channels: int, fold: int, un
 
 def polar(weight: Tensor) -> Tensor:
     """Return the nearest matrix with orthonormal rows or columns, of the rank of `weight`: it keeps unit noise unit."""
-    u, values, vh = torch.linalg.svd(weight, full_matrices=False)
-    held = values > NOTHING * values.max()
-    return u[:, held] @ vh[held]
+    # In float64, which not every device has.
+    u, values, vh = np.linalg.svd(weight.cpu().numpy().astype(np.float64), full_matrices=False)
+    kept = values > RANK_TOLERANCE * values.max()
+    return torch.from_numpy((u[:, kept] @ vh[kept]).astype(np.float32))
 
 
-def gain(clean_map: Affine) -> float:
+def scale(clean_map: Affine) -> float:
     """Return by how much a map makes latents larger, the mean over the directions that it keeps."""
     values = torch.linalg.svdvals(clean_map.weight)
-    return values[values > NOTHING * values.max()].mean().item()
+    return values[values > RANK_TOLERANCE * values.max()].mean().item()
 
 
-def _looks_around(way: Affine) -> bool:
+def _needs_neighbours(affine: Affine) -> bool:
     """Say whether a map needs a pixel's neighbours."""
-    return way.weight.ndim == 4 and bool((way.weight.sum((2, 3)) - way.weight[:, :, 1, 1]).abs().max() > LITTLE)
+    weight = affine.weight
+    return weight.ndim == 4 and bool((weight.sum((2, 3)) - weight[:, :, 1, 1]).abs().max() > FIT_TOLERANCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,22 +164,12 @@ class LinearBridge:
         return replace(self, to_source=self.to_source.to(device), to_target=self.to_target.to(device))
 
     @property
-    def loses(self) -> bool:
+    def lossy(self) -> bool:
         """Whether what goes over it and back is not what it was, in the space with fewer numbers."""
         there, back = self.to_source.flat.weight, self.to_target.flat.weight
         both = there @ back if len(there) <= len(back) else back @ there
-        exact = torch.allclose(both, torch.eye(len(both), device=both.device), atol=LITTLE)
-        return not exact or any(_looks_around(way) for way in (self.to_source, self.to_target))
-
-    @property
-    def rough(self) -> bool:
-        """Whether what it loses can be seen: thin lines, and of another autoencoder's colours a part."""
-        return self.loses
-
-    @property
-    def misleads(self) -> float:
-        """How much is guessed otherwise even of what the source knows: measured on the lab, docs/how-it-works.md."""
-        return 0.0 if not self.loses else 9.0 if self.is_fitted else 5.0
+        exact = torch.allclose(both, torch.eye(len(both), device=both.device), atol=FIT_TOLERANCE)
+        return not exact or any(map(_needs_neighbours, (self.to_source, self.to_target)))
 
     @property
     def reversed(self) -> "LinearBridge":
@@ -207,9 +200,7 @@ class FunctionBridge:
     noise_map: Affine
     models: Sequence = ()
     is_fitted = True
-    loses = True
-    rough = False
-    misleads = 3.0
+    lossy = True
 
     def to(self, device: torch.device) -> "FunctionBridge":
         return self

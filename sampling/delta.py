@@ -1,7 +1,7 @@
 """What a delta is: two branches, and how their difference is seen, shaped and added. Settings only, no run."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +12,6 @@ from .errors import require_number
 from .limits import Limits
 from .reuse import Reuse
 from .schedule import Schedule
-from .trust import USUAL, Trust
 
 # The rule by which a call joins a prediction and what deltas add to it, all of one shape.
 Combine = Callable[[Tensor, Sequence[Tensor]], Tensor]
@@ -49,16 +48,8 @@ class Bridge(Protocol):
         """Whether its size tells how much larger a picture is in the one space than in the other."""
 
     @property
-    def loses(self) -> bool:
+    def lossy(self) -> bool:
         """Whether what goes over it and back is not what it was."""
-
-    @property
-    def rough(self) -> bool:
-        """Whether that can be seen: the source reads another picture than the target has."""
-
-    @property
-    def misleads(self) -> float:
-        """How much is guessed otherwise over it even of what the source knows, times the limit of `Trust`."""
 
     @property
     def source(self) -> LatentShape: ...
@@ -109,8 +100,7 @@ class Delta:
     """What `adapted` predicts beyond `source`, times `strength`, and how it is seen and added.
 
     Without `adapted` the target's own prediction takes its place. The factors of `schedules` and `masks`
-    multiply; `limits` apply one after the other. `reuse` says when the delta is evaluated, None for always.
-    `trust` says what is done about things that the source does not know, None for nothing, as in the paper.
+    multiply; `limits` apply one after the other. `reuse` says when the delta is evaluated: by default at every call.
     """
 
     source: Branch
@@ -120,8 +110,7 @@ class Delta:
     schedules: tuple[Schedule, ...] = ()
     masks: tuple[Tensor, ...] = ()
     limits: tuple[Limits, ...] = ()
-    reuse: Reuse | None = None
-    trust: Trust | None = USUAL
+    reuse: Reuse = field(default_factory=Reuse)
 
     def __post_init__(self):
         require_number("strength of a delta", self.strength)

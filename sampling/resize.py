@@ -1,13 +1,10 @@
-"""Latents at another resolution: noise that stays unit noise there, and detail for the delta that comes back."""
-
-from collections.abc import Callable
+"""Latents at another resolution, where unit noise stays unit noise."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .bridges import polar
-from .colour_map import colour_map
 
 
 class Resize:
@@ -53,14 +50,3 @@ def box_filter(after: int, before: int) -> Tensor:
     pixels = torch.arange(before, dtype=torch.float64)
     covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
     return covered.clamp(min=0) * after / before
-
-
-def with_detail(delta: Tensor, disagreement: Tensor, prediction: Tensor, coarse: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return a `delta` [B, C, ...] of coarse pixels with detail that follows the target's `prediction`.
-
-    What the delta does to the colours of the source's prediction it does to the target's finer detail as
-    well. `disagreement` is the target's prediction minus the source's, `coarse` what the source's
-    resolution leaves of a latent; all in the target's latents. A delta of zero stays zero, bit for bit.
-    """
-    followed = colour_map(coarse(prediction - disagreement), delta, prediction)
-    return delta + (followed - coarse(followed))

@@ -1,24 +1,31 @@
-"""Deltas that change slowly, evaluated now and then and held or extrapolated in between."""
+"""Deltas that change slowly: evaluated at some calls of a run, held or extrapolated at the others."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from .errors import step_of
+from .noise_levels import NoiseLevels, noise_to_signal
+from .prediction import Prediction
+
+ROUNDING = 1e-4  # relative, of a noise level that a sampler works out again
+
 
 @dataclass(frozen=True)
 class Reuse:
-    """When a delta is evaluated anew: every `every` steps, after a change of more than `threshold`, or at `places`.
+    """When a delta is evaluated: every `every` steps, after a change of more than `threshold`, or at `places`.
 
     The change is that of the target's prediction, relative and added up from call to call, as
     TeaCache adds up that of a model's input (arXiv 2411.19108); 0 is no threshold. In between the
     delta is held, or goes on in a straight line through the last two noise levels. The line is one
-    over the ratio of noise to signal: over the sigma of a flow, or its logarithm, it overshoots.
+    over the noise-to-signal ratio: over the sigma of a flow, or its logarithm, it overshoots.
 
-    `places` are ratios of noise to signal. The steps of a run whose noise is nearest to them evaluate, each
-    once, however many calls it has. In between the delta fades (`share_of_noise`).
+    `places` are noise-to-signal ratios. A delta is evaluated when the noise reaches the level of the run that is
+    nearest to one, and fades in between (`share_of_noise`).
     """
 
     every: int = 1
@@ -31,8 +38,85 @@ class Reuse:
         return self == Reuse(extrapolate=self.extrapolate)
 
 
+@dataclass(frozen=True, eq=False)
+class ReuseState:
+    """What is kept of one delta in a run: its last two evaluations, and what happened since the last.
+
+    `ratio` and `step` are those of the current call, `crossed` says whether it has passed one of the places, `target`
+    is the target's prediction there and `change` what it has changed since the evaluation at `evaluated_step`.
+    """
+
+    values: tuple[tuple[float, Prediction], ...] = ()
+    ratio: float = math.inf
+    step: int = 0
+    crossed: bool = False
+    target: Tensor | None = None
+    change: float = 0.0
+    evaluated_step: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ReuseController:
+    """Decides when a delta is evaluated in a run with the schedule `sigmas`; state goes in and comes out."""
+
+    settings: Reuse
+    sigmas: Tensor
+    levels: NoiseLevels
+
+    @cached_property
+    def places(self) -> list[float]:
+        """The ratios of the run's steps that are nearest to the places of the settings."""
+        ratios = noise_to_signal(self.sigmas[:-1], self.levels).tolist()
+        return [nearest(place, ratios) for place in self.settings.places if ratios]
+
+    def observe(self, state: ReuseState, sigma: float | None, target: Tensor) -> ReuseState:
+        """Return the state of a new call at `sigma`, where the target predicts `target` [B, C, ...]."""
+        if sigma is None or self.settings.changes_nothing:
+            return state
+        ratio = noise_to_signal(torch.tensor(sigma), self.levels).item()
+        change = state.change
+        if self.settings.threshold > 0 and state.target is not None:
+            change += ((target - state.target).abs().mean() / state.target.abs().mean()).item()
+        reached = [[now <= place * (1 + ROUNDING) for place in self.places] for now in (state.ratio, ratio)]
+        return replace(
+            state,
+            ratio=ratio,
+            step=step_of(sigma, self.sigmas),
+            crossed=reached[0] != reached[1],
+            target=target if self.settings.threshold > 0 else None,
+            change=change,
+        )
+
+    def is_due(self, state: ReuseState) -> bool:
+        """Say whether the delta has to be evaluated at the call that `state` has observed."""
+        every, threshold = self.settings.every, self.settings.threshold
+        by_step = every > 1 and abs(state.step - state.evaluated_step) >= every
+        by_change = threshold > 0 and state.change >= threshold
+        return self.settings.changes_nothing or not state.values or by_step or by_change or state.crossed
+
+    def keep(self, state: ReuseState, raw: Prediction) -> ReuseState:
+        """Return the state after an evaluation that found `raw`."""
+        if self.settings.changes_nothing:
+            return state
+        # Second-order samplers evaluate one level twice, which leaves one point of the line.
+        before = [value for value in state.values if value[0] != state.ratio][-1:]
+        return replace(state, values=(*before, (state.ratio, raw)), change=0.0, evaluated_step=state.step)
+
+    def value(self, state: ReuseState, fades: bool) -> Prediction:
+        """Return the delta that stands for an evaluation; between places it `fades`, or is held."""
+        before, raw = state.values[-1]
+        if self.settings.extrapolate and len(state.values) > 1:
+            first, other = state.values[0]
+            share = (state.ratio - before) / (before - first)
+            return tuple(torch.lerp(a, b, 1 + share) for a, b in zip(other, raw, strict=True))
+        if self.settings.places and fades:
+            fade = share_of_noise(state.ratio) / share_of_noise(before)
+            return tuple(part * fade for part in raw)
+        return raw
+
+
 def share_of_noise(ratio: float) -> float:
-    """Return n / (1 + n) for the `ratio` n of noise to signal: how a delta fades as the noise goes.
+    """Return n / (1 + n) for the noise-to-signal `ratio` n: how a delta fades as the noise goes.
 
     Without noise any two models predict the state itself, and their delta is zero. Of normally distributed
     latents whose means differ it is n^2 / (c^2 + n^2) of that difference, c their spread; pictures have
@@ -41,66 +125,10 @@ def share_of_noise(ratio: float) -> float:
     return 1 / (1 + 1 / ratio) if ratio > 0 else 0.0
 
 
-def nearest_step(place: float, ratios: Sequence[float]) -> int:
-    """Return the number, from 1, of the step whose ratio of noise to signal, in `ratios`, is nearest to `place`."""
-    heights = [math.log(min(max(ratio, 1e-6), 1e6)) for ratio in (place, *ratios)]
-    return min(range(1, len(heights)), key=lambda step: abs(heights[step] - heights[0]))
+def nearest(place: float, ratios: Sequence[float]) -> float:
+    """Return the one of the noise-to-signal `ratios` that is nearest to `place`, by their logarithms."""
 
+    def height(ratio: float) -> float:
+        return math.log(min(max(ratio, 1e-6), 1e6))
 
-@dataclass(eq=False)
-class Held:
-    """The values of one delta in one run, whose steps have the noise-to-signal `ratios`.
-
-    What is kept is keyed by noise level, not by call.
-    """
-
-    reuse: Reuse
-    ratios: InitVar[Sequence[float]] = ()
-    step: int = 0
-    change: float = 0.0
-    last_seen: Tensor | None = None
-    known: list[tuple[float, tuple[Tensor, ...]]] = field(default_factory=list)
-    steps: set[int] = field(init=False)
-
-    def __post_init__(self, ratios: Sequence[float]):
-        self.steps = {nearest_step(place, ratios) for place in self.reuse.places}
-
-    def at(
-        self,
-        ratio: float,
-        step: int,
-        seen: Tensor,
-        evaluate: Callable[[], tuple[Tensor, ...]],
-        apart: Tensor | float = 0.0,
-    ) -> tuple[Tensor, ...]:
-        """Return the parts at the noise-to-signal `ratio` in a `step` of the run; `seen` is the target's prediction.
-
-        `apart` is how far source and adapted see states of their own: between places a delta fades where they see one.
-        """
-        if self.reuse.threshold > 0:
-            if self.last_seen is not None:
-                self.change += ((seen - self.last_seen).abs().mean() / self.last_seen.abs().mean()).item()
-            self.last_seen = seen
-        if self._is_due(step):
-            parts = evaluate()
-            self.step, self.change = step, 0.0
-            self.known = [*[pair for pair in self.known if pair[0] != ratio][-1:], (ratio, parts)]
-            return parts
-        if self.reuse.extrapolate and len(self.known) > 1:
-            return self._extrapolated(ratio)
-        before, parts = self.known[-1]
-        if self.reuse.places:
-            fade = share_of_noise(ratio) / share_of_noise(before)
-            return tuple(part * (fade + (1 - fade) * apart) for part in parts)
-        return parts
-
-    def _is_due(self, step: int) -> bool:
-        by_step = self.reuse.every > 1 and abs(step - self.step) >= self.reuse.every
-        by_change = self.reuse.threshold > 0 and self.change >= self.reuse.threshold
-        by_place = any(self.step < place <= step for place in self.steps)
-        return not self.known or by_step or by_change or by_place
-
-    def _extrapolated(self, ratio: float) -> tuple[Tensor, ...]:
-        (before, first), (after, second) = self.known
-        share = (ratio - after) / (after - before)
-        return tuple(torch.lerp(a, b, 1 + share) for a, b in zip(first, second, strict=True))
+    return min(ratios, key=lambda ratio: abs(height(ratio) - height(place)))

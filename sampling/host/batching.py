@@ -1,28 +1,27 @@
 """Predictors asked together: in one batched model call where they are one model that differs in its prompts alone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable
+from typing import Any
 
 import comfy.controlnet
 import comfy.model_patcher
 import comfy.samplers
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
 
-from ..call import Predicted
+from ..prediction import Prediction, Request
 from .advice import explain
 from .lending import lent
-from .predictors import Predictor, Told
+from .predictors import GuidanceRecord, Predictor
 
 
-def predict(requests: Sequence[tuple[Predictor, Tensor, Tensor]], with_uncond: bool) -> list[Predicted]:
-    """Return what each predictor says at its x and sigma, as `Predictor.predict` does."""
-    if len(requests) == 2:
-        (source, x, sigma), (adapted, *other) = requests
-        if x is other[0] and sigma is other[1] and go_together(source, adapted):
-            return predict_together(source, adapted, x, sigma, with_uncond)
-    return [predictor.predict(x, sigma, with_uncond) for predictor, x, sigma in requests]
+def predict(request: Request, with_uncond: bool) -> dict[Hashable, Prediction]:
+    """Return what each predictor of a request predicts there, as `Predictor.predict` does."""
+    models: Any = request.models
+    if len(models) == 2 and go_together(*models):
+        return predict_together(request, with_uncond)
+    return {predictor: predictor.predict(request.x, request.sigma, with_uncond) for predictor in models}
 
 
 def go_together(source: Predictor, adapted: Predictor) -> bool:
@@ -57,10 +56,10 @@ def _looks_at_rows(cond: dict) -> bool:
     return bool(control or cond.get("hooks") or cond.get("gligen"))
 
 
-def predict_together(
-    source: Predictor, adapted: Predictor, x: Tensor, sigma: Tensor, with_uncond: bool
-) -> list[Predicted]:
-    """Return the predictions of both, as `Predictor.predict` returns one; the host batches what fits into memory."""
+def predict_together(request: Request, with_uncond: bool) -> dict[Hashable, Prediction]:
+    """Return the predictions of two predictors of one model; the host batches what fits into memory."""
+    models: Any = request.models
+    (source, adapted), x, sigma = models, request.x, request.sigma
     model, options, device = source.guider.inner_model, source.model_options, source.patcher.load_device
     x_there, sigma_there = x.to(device), sigma.to(device)
     conds = []
@@ -68,18 +67,18 @@ def predict_together(
         branch.guide(sigma)
         guided = with_uncond or not math.isclose(branch.guider.cfg, 1.0) or options.get("disable_cfg1_optimization")
         conds += [branch.guider.conds["positive"], branch.guider.conds.get("negative") if guided else None]
-    predictions = []
+    predictions: dict[Hashable, Prediction] = {}
     try:
         with lent(source.weights):
             found = comfy.samplers.calc_cond_batch(model, conds, x_there, sigma_there, options)
             for k, branch in enumerate((source, adapted)):
                 (cond, uncond), (positive, negative) = found[2 * k : 2 * k + 2], conds[2 * k : 2 * k + 2]
-                told = Told(with_uncond)
-                told_too = comfy.model_patcher.set_model_options_post_cfg_function(options.copy(), told)
+                guidance = GuidanceRecord(with_uncond)
+                recorded = comfy.model_patcher.set_model_options_post_cfg_function(options.copy(), guidance)
                 denoised = comfy.samplers.cfg_function(
-                    model, cond, uncond, branch.guider.cfg, x_there, sigma_there, told_too, positive, negative
+                    model, cond, uncond, branch.guider.cfg, x_there, sigma_there, recorded, positive, negative
                 )
-                predictions.append(told.predicted(denoised, x.device))
+                predictions[branch] = guidance.prediction(denoised, x.device)
     except Exception as error:
         explain(error, (source.role, source.guider), (adapted.role, adapted.guider))
         raise

@@ -10,16 +10,16 @@ from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
-from ..crossing import Crossing
 from ..delta import Branch, Delta
 from ..errors import DeltaError
-from ..in_run import DeltaInRun
+from ..prepared_delta import PreparedDelta
+from ..state_mapping import StateMapping
 from .carried import Layer, all_branches, take_off
 from .lending import Modules
 from .memories import controls, remembering, separate_memories, with_own_controls
 from .predictors import Predictor
 from .run_input import RunInput, placed
-from .views import open_crossing, view_of
+from .views import open_mapping, view_of
 
 
 class Shared:
@@ -33,28 +33,28 @@ class Shared:
 
 def open_deltas(
     target: ModelPatcher, layers: Sequence[Layer], names: Sequence[tuple[str, str]], run: RunInput, shared: Shared
-) -> list[DeltaInRun]:
+) -> list[PreparedDelta]:
     """Return the deltas of `layers` ready for a run of `target`, started with `run`; no predictor is open yet.
 
     `names` are what users call source and adapted of each.
     """
-    crossings: dict[Any, Crossing] = {}
+    mappings: dict[Any, StateMapping] = {}
     branches: dict[Any, tuple[str, Branch]] = {}
     prompts: list[Any] = []
-    wired: list[tuple[int, Delta, Crossing, Any, Any]] = []
+    wired: list[tuple[int, Delta, StateMapping, Any, Any]] = []
     layered = [(number, delta) for number, layer in enumerate(layers) for delta in layer.acting]
     for (layer, delta), roles in zip(layered, names, strict=True):
         view = view_of(target, delta)
-        if view not in crossings:
-            crossings[view] = open_crossing(target, delta, run)
+        if view not in mappings:
+            mappings[view] = open_mapping(target, delta, run)
         pair = []
         for role, branch in zip(roles, (delta.source, delta.adapted), strict=True):
             key = None if branch is None else (view, *_settings(branch, prompts))
             if branch is not None and key not in branches:
-                branch = _guided_as_seen(branch, crossings[view])
-                branches[key] = role, branch if crossings[view].maps is None else placed(branch, target, run)
+                branch = _guided_as_seen(branch, mappings[view])
+                branches[key] = role, branch if mappings[view].maps is None else placed(branch, target, run)
             pair.append(key)
-        wired.append((layer, delta, crossings[view], pair[0], pair[1]))
+        wired.append((layer, delta, mappings[view], pair[0], pair[1]))
 
     predictors: dict[Any, Predictor | None] = {None: None}
     for key, (role, branch) in branches.items():
@@ -66,27 +66,26 @@ def open_deltas(
 
     model_sampling: Any = target.get_model_object("model_sampling")
     return [
-        DeltaInRun(
-            # Latents that pack several kinds of data have no colours to compare.
-            replace(delta, trust=None) if run.noise.is_nested else delta,
-            crossing,
+        PreparedDelta(
+            delta,
+            mapping,
             predictors[source],
             predictors[adapted],
-            run.sigmas,
+            run.sigmas.cpu(),
             model_sampling.percent_to_sigma,
             _masks(target, delta, run),
             layer,
         )
-        for layer, delta, crossing, source, adapted in wired
+        for layer, delta, mapping, source, adapted in wired
     ]
 
 
-def _guided_as_seen(branch: Branch, crossing: Crossing) -> Branch:
+def _guided_as_seen(branch: Branch, mapping: StateMapping) -> Branch:
     """Return `branch` guided at the levels that it sees, or always where each of its evaluations builds on the last."""
     if branch.guided is None:
         return branch
-    low, high = (crossing.detail * ratio for ratio in branch.guided)
-    return replace(branch, guided=None if crossing.loses else (low, high))
+    low, high = (mapping.detail * ratio for ratio in branch.guided)
+    return replace(branch, guided=None if mapping.lossy else (low, high))
 
 
 def _settings(branch: Branch, prompts: list[Any]) -> tuple:
@@ -118,7 +117,7 @@ def _alike(a: Any, b: Any) -> bool:
     return isinstance(a, (str, int, float)) and a == b
 
 
-def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> list[Tensor]:
+def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> tuple[Tensor, ...]:
     """Return the delta's masks in the size of the run's latent, [B, 1, ...], as the host resizes noise masks."""
     if run.noise.is_nested and delta.masks:
         raise DeltaError(
@@ -126,4 +125,4 @@ def _masks(target: ModelPatcher, delta: Delta, run: RunInput) -> list[Tensor]:
             "pictures. Leave the Delta Mask out for this model."
         )
     shape, device = run.noise.shape, target.load_device
-    return [comfy.sampler_helpers.prepare_mask(mask, shape, device)[:, :1] for mask in delta.masks]
+    return tuple(comfy.sampler_helpers.prepare_mask(mask, shape, device)[:, :1] for mask in delta.masks)

@@ -1,6 +1,5 @@
 """Predictors: the host prepares a branch of a run, and hands it over in place of sampling it."""
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..call import Parts, Predicted
 from ..delta import Branch
 from ..noise_levels import NoiseLevels, noise_to_signal
+from ..prediction import Prediction
 from .advice import explain
 from .carried import KEY
 from .hooks import with_own_schedules
@@ -94,12 +93,12 @@ class Predictor:
             ratio = noise_to_signal(sigma.flatten()[0], self.levels).item()
             self.guider.set_cfg(self.branch.cfg if low <= ratio <= high else 1.0)
 
-    def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> Predicted:
+    def predict(self, x: Tensor, sigma: Tensor, with_uncond: bool = False) -> Prediction:
         """Return what it predicts at the noisy latent `x` [B, C, ...] and `sigma` [B]."""
         self.guide(sigma)
-        told = Told(with_uncond)
+        guidance = GuidanceRecord(with_uncond)
         options = comfy.model_patcher.set_model_options_post_cfg_function(
-            self.model_options.copy(), told, disable_cfg1_optimization=with_uncond
+            self.model_options.copy(), guidance, disable_cfg1_optimization=with_uncond
         )
         device = self.patcher.load_device
         try:
@@ -108,7 +107,7 @@ class Predictor:
         except Exception as error:
             explain(error, (self.role, self.guider))
             raise
-        return told.predicted(denoised, x.device)
+        return guidance.prediction(denoised, x.device)
 
 
 def open_all(predictors: Sequence[tuple[Predictor, RunInput]], then: Callable[[], Any]) -> Any:
@@ -119,8 +118,8 @@ def open_all(predictors: Sequence[tuple[Predictor, RunInput]], then: Callable[[]
     return first.open(run, lambda: open_all(rest, then))
 
 
-class Told(dict):
-    """A function after a model's guidance that notes what it is told, and changes nothing."""
+class GuidanceRecord(dict):
+    """A `sampler_post_cfg_function` that keeps the arguments of its last call, and changes nothing."""
 
     def __init__(self, with_uncond: bool):
         super().__init__()
@@ -130,17 +129,16 @@ class Told(dict):
         self.update(args)
         return args["denoised"]
 
-    def predicted(self, denoised: Tensor, device: torch.device | None = None) -> Predicted:
-        """Return the prediction that became `denoised`."""
+    def prediction(self, denoised: Tensor, device: torch.device | None = None) -> Prediction:
+        """Return `denoised`, with the unconditional part where that is asked for."""
         parts = (denoised, self["uncond_denoised"]) if self.with_uncond else (denoised,)
-        is_guided = not math.isclose(self.get("cond_scale", 1.0), 1.0)
-        unguided = self["cond_denoised"].to(device) if is_guided else None
-        return Predicted(tuple(part.to(device) for part in parts), unguided)
+        return tuple(part.to(device) for part in parts)
 
-    def with_deltas(self, mixed: Parts, target: Tensor) -> dict:
-        """Return what it was told, for a model that predicts `mixed` in place of `target`."""
-        uncond = {"uncond_denoised": mixed[1]} if self.with_uncond else {}
-        return {**self, **uncond, "cond_denoised": self["cond_denoised"] + (mixed[0] - target)}
+    def with_deltas(self, prediction: Prediction, target: Prediction) -> dict:
+        """Return the arguments as they are for a model that predicts `prediction` in place of `target`."""
+        uncond = {"uncond_denoised": prediction[1]} if self.with_uncond else {}
+        cond = self["cond_denoised"] + (prediction[0] - target[0])
+        return {**self, **uncond, "cond_denoised": cond}
 
 
 class _Handoff(comfy.samplers.Sampler):

@@ -5,7 +5,7 @@ extend sampling; whatever samples that model, with any sampler, mask or preview,
 Where a branch of a delta is such a model itself, its run is inside of the target's.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
 from weakref import WeakKeyDictionary
 
@@ -15,16 +15,18 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from comfy.samplers import CFGGuider
 from torch import Tensor
 
-from ..call import TARGET, Predicted, Requests, Term, call
+from ..call import Contributions, States, call
 from ..delta import Deltas, role_names
 from ..errors import require_finite
+from ..prediction import TARGET, Prediction, Request
+from ..prepared_delta import DeltaState
 from ..trace import Trace, sizes
 from .advice import check_models, explain, require_inputs
 from .batching import predict
 from .carried import KEY, Carrier, Layer, Watch, carried, take_off
 from .deltas import Shared, open_deltas
 from .found_bridges import with_bridges
-from .predictors import Predictor, Told, open_all
+from .predictors import GuidanceRecord, Predictor, open_all
 from .run_input import RunInput, run_input, run_of_branch
 
 # What the last run of each DELTA that was wired to a model has noted, delta by delta.
@@ -77,12 +79,14 @@ class _Run:
         self.combine = [layer.wired.combine for layer in layers]
         self.deltas = open_deltas(self.target, layers, names, started_with, shared)
         self.shows = [layer.watch(len(started_with.sigmas) - 1) if layer.watch else None for layer in layers]
+        self.states: States = {delta: DeltaState() for delta in self.deltas}
+        self.traces = {delta: Trace() for delta in self.deltas}
         for number, layer in enumerate(layers):
-            _traces[layer.wired] = [delta.trace for delta in self.deltas if delta.layer == number]
+            _traces[layer.wired] = [trace for delta, trace in self.traces.items() if delta.layer == number]
         self.opened: dict[Predictor, RunInput] = {}
         for delta in self.deltas:
             for each in filter(None, (delta.source, delta.adapted)):
-                self.opened[each] = run_of_branch(delta.crossing, self.target, each.patcher, each.levels, started_with)
+                self.opened[each] = run_of_branch(delta.mapping, self.target, each.patcher, each.levels, started_with)
         self.bridge_models = [model for delta in acting if (bridge := delta.view.bridge) for model in bridge.models]
         self.inside = [
             _Run(each.role, each.guider, own, run, shared)
@@ -123,42 +127,47 @@ class _Run:
         post_cfg = model_options.get("sampler_post_cfg_function", [])
         own, to_tell = post_cfg[: self.post_cfg_before_sampler], post_cfg[self.post_cfg_before_sampler :]
         # CFG++ samplers step along the unconditional part, which a delta changes as well.
-        told = Told(any(not isinstance(function, Told) or function.with_uncond for function in to_tell))
-        model_options = {**model_options, "sampler_post_cfg_function": [*own, told]}
-        seen: dict[str, Tensor] = {}
+        with_uncond = any(not isinstance(function, GuidanceRecord) or function.with_uncond for function in to_tell)
+        guidance = GuidanceRecord(with_uncond)
+        model_options = {**model_options, "sampler_post_cfg_function": [*own, guidance]}
+        by_role: dict[str, Tensor] = {}
 
-        def evaluate(requests: Requests) -> Sequence[Predicted]:
-            found: list[Predicted]
-            who, at, sigma = requests[0]
-            if who is TARGET:
-                try:
-                    denoised = executor(at, sigma, model_options, seed, **kwargs)
-                except Exception as error:
-                    explain(error, (self.role, executor.class_obj))
-                    raise
-                found = [told.predicted(denoised)]
-            else:
-                found = predict(requests, told.with_uncond)
-            for (who, *_), predicted in zip(requests, found, strict=True):
-                seen[who.role if isinstance(who, Predictor) else self.role] = predicted.parts[0]
+        def predict_target(request: Request) -> dict[Hashable, Prediction]:
+            try:
+                denoised = executor(request.x, request.sigma, model_options, seed, **kwargs)
+            except Exception as error:
+                explain(error, (self.role, executor.class_obj))
+                raise
+            return {TARGET: guidance.prediction(denoised)}
+
+        def evaluate(requests: Sequence[Request]) -> dict[Hashable, Prediction]:
+            found: dict[Hashable, Prediction] = {}
+            for request in requests:
+                is_target = request.models == (TARGET,)
+                found.update(predict_target(request) if is_target else predict(request, with_uncond))
+            by_role.update((getattr(model, "role", self.role), parts[0]) for model, parts in found.items())
             return found
 
-        mixed, target, terms = call(self.deltas, self.combine, x, timestep, evaluate, self.started_with.denoise_mask)
-        denoised = mixed[0]
+        mask = self.started_with.denoise_mask
+        result = call(self.deltas, self.combine, self.states, x, timestep, evaluate, mask)
+        denoised = result.prediction[0]
         for function in to_tell:
-            denoised = function({**told.with_deltas(mixed, target[0]), "denoised": denoised})
+            denoised = function({**guidance.with_deltas(result.prediction, result.target), "denoised": denoised})
         if not torch.isfinite(denoised).all():
-            require_finite(seen, denoised, timestep.flatten()[0].item(), self.started_with.sigmas)
-        for term in terms:
-            term.delta.note(term, timestep, target[0])
+            require_finite(by_role, denoised, timestep.flatten()[0].item(), self.started_with.sigmas)
+        self.states = result.states
+        for delta, contribution in result.contributions.items():
+            self.traces[delta].record(timestep, contribution.applied[0], result.target[0], contribution.evaluated)
         if any(self.shows):
             # The check above has waited for the device already.
-            self.show(terms)
+            self.show(result.contributions)
         return denoised
 
-    def show(self, terms: Sequence[Term]) -> None:
-        found = sizes([term.delta.trace.entries[-1] for term in terms])
-        added = {term.delta: (size, term.evaluated) for term, size in zip(terms, found, strict=True)}
+    def show(self, contributions: Contributions) -> None:
+        found = sizes([self.traces[delta].entries[-1] for delta in contributions])
+        added = {
+            delta: (size, each.evaluated) for (delta, each), size in zip(contributions.items(), found, strict=True)
+        }
         for number, show in enumerate(self.shows):
             if show is not None:
                 show([added.get(delta) for delta in self.deltas if delta.layer == number])

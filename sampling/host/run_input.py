@@ -10,9 +10,9 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..crossing import Crossing
 from ..delta import Branch
 from ..noise_levels import NoiseLevels
+from ..state_mapping import StateMapping
 from .latent_spaces import LatentSpace
 
 AREA_UNIT = 8  # areas of conditioning are counted in blocks of 8 by 8 pixels of the picture
@@ -56,21 +56,21 @@ def run_input(
 
 
 def run_of_branch(
-    crossing: Crossing, target: ModelPatcher, patcher: ModelPatcher, levels: NoiseLevels, run: RunInput
+    mapping: StateMapping, target: ModelPatcher, patcher: ModelPatcher, levels: NoiseLevels, run: RunInput
 ) -> RunInput:
     """Return what a branch on `patcher` is to be opened with: the target's `run` in its own latents and sigmas."""
-    if levels in crossing.as_it_is:
+    if levels in mapping.passthrough:
         return run
-    sigmas = torch.where(run.sigmas > 0, crossing.sigma_for(levels, run.sigmas), run.sigmas)
-    if crossing.maps is None:
+    sigmas = torch.where(run.sigmas > 0, mapping.sigma_for(levels, run.sigmas), run.sigmas)
+    if mapping.maps is None:
         return replace(run, sigmas=sigmas)
     space, source_space = LatentSpace.of(target), LatentSpace.of(patcher)
-    noise, image, mask = crossing.maps.noise_to_source(run.noise), run.latent_image, run.denoise_mask
+    noise, image, mask = mapping.maps.noise_to_source(run.noise), run.latent_image, run.denoise_mask
     if image.count_nonzero() == 0:
         # The host takes zeros for "no picture", and does not scale or shift them.
         image = torch.zeros_like(noise)
     else:
-        seen = crossing.maps.clean_to_source(space.from_raw(space.picture(image)))
+        seen = mapping.maps.clean_to_source(space.from_raw(space.picture(image)))
         image = source_space.latent(source_space.raw_picture(seen))
     if mask is not None:
         mask = source_space.latent(space.picture(mask))

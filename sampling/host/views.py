@@ -1,4 +1,4 @@
-"""How a delta's pair sees a target of the host: the crossing that its view and the models' latents and noise make."""
+"""How a delta's pair sees a target of the host: the state mapping of its view and the models' latents and noise."""
 
 import math
 from collections.abc import Callable
@@ -9,23 +9,24 @@ from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import affine_of, gain, same_latents
-from ..crossing import Crossing, LatentMaps, noise_map
+from ..bridges import affine_of, same_latents
+from ..bridges import scale as scale_of
 from ..delta import Delta, View, role_names
 from ..noise_levels import NoiseLevels
 from ..resize import Resize
+from ..state_mapping import LatentMaps, StateMapping, noise_map
 from .latent_spaces import LatentSpace, noise_levels
 from .run_input import RunInput
 
 Step = Callable[[Tensor], Tensor]
 
 
-def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing:
-    """Return the crossing of `delta` in the run of `target` that was started with `run`."""
+def open_mapping(target: ModelPatcher, delta: Delta, run: RunInput) -> StateMapping:
+    """Return the state mapping of `delta` in the run of `target` that was started with `run`."""
     levels = noise_levels(target, "target"), branch_levels(target, delta)
     view, scale = delta.view, scale_in(target, delta.view, run)
     if not changes_latents(target, delta, scale):
-        return Crossing(*levels)
+        return StateMapping(*levels)
     space, source_space = LatentSpace.of(target), LatentSpace.of(delta.source.model)
     bridge = (view.bridge or same_latents(space.shape)).to(target.load_device)
     fold, unfold = bridge.noise_map.fold, bridge.noise_map.unfold
@@ -47,7 +48,6 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
     linear = affine_of(in_model_space, space.shape.channels, fold, unfold)
     noise_shape = (batch, source_space.shape.channels, *own_size)
     rotated = noise_map(linear, noise_shape, run.seed or 0).to(target.load_device)
-    linear = linear.to(target.load_device)
 
     # Latents of two axes are pictures as they are, and what is not resized needs no step for it.
     picture, latent = (space.picture, space.latent) if space.axes > 2 else (None, None)
@@ -64,15 +64,13 @@ def open_crossing(target: ModelPatcher, delta: Delta, run: RunInput) -> Crossing
 
     maps = LatentMaps(
         _chain(raw, picture, down, bridge.clean_to_source, source_latent, source_space.format.process_in),
-        _chain(picture, resize.down if smaller else None, linear.linear, source_latent),
         _chain(picture, noise_down, rotated, source_latent),
         delta_to_target,
-        _chain(picture, resize.down, resize.up, latent) if smaller and not bridge.loses else None,
     )
     # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
-    detail = gain(linear) if bridge.is_fitted or view.same_detail else 1.0
+    detail = scale_of(linear) if bridge.is_fitted or view.same_detail else 1.0
     detail = resize.ratio * detail if view.same_detail else detail
-    return Crossing(*levels, maps, detail, bridge.loses, bridge.rough, bridge.misleads)
+    return StateMapping(*levels, maps, detail, bridge.lossy)
 
 
 def _chain(*steps: Step | None) -> Step:

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from comfy.model_base import ModelType
 
-from harness.nodes import node, of_the_pack, option, run_node, whole
+from harness.nodes import node, of_the_pack, option, run_node
 
 from .gaussian import denoiser, latents, normal
 from .tiny import advanced_sampler, bridge, latent, model, pair, relative_error, seen
@@ -105,7 +105,7 @@ def test_a_fit_between_equal_vaes_is_exact(vaes, images):
     alone = torch.zeros(4, 4, 3, 3)
     alone[:, :, 1, 1] = torch.eye(4)
     torch.testing.assert_close(bridge.to_source.weight, alone, rtol=0, atol=1e-3)
-    assert not bridge.loses
+    assert not bridge.lossy
     assert "mean 1.000" in report
 
 
@@ -287,7 +287,7 @@ def test_networks_of_another_pack_are_a_bridge(interposer):
     """Each direction is read once, before the run; noise passes by what is linear of them."""
     made = run_node("LatentBridgeInterposer", source_latents="SD3", target_latents="SDXL")
     assert Interposer.reads == [("xl", "v3"), ("v3", "xl")]
-    assert (made.source.channels, made.target.channels, made.models, made.loses) == (16, 4, (), True)
+    assert (made.source.channels, made.target.channels, made.models, made.lossy) == (16, 4, (), True)
     latents = torch.randn(2, 4, 6, 10, generator=torch.Generator().manual_seed(3)) / 0.13025
     seen = Interposer().convert({"samples": latents}, "xl", "v3")[0]["samples"]
     assert torch.equal(made.clean_to_source(latents), seen)
@@ -327,7 +327,7 @@ def test_a_delta_through_pixels_or_networks(vaes, interposer, sampler, through):
     constant = [lambda x, ratio, mean=mean: mean.expand_as(x) for mean in means]
     delta = pair(*(denoiser(d, latent_format=SD15) for d in constant))
     # One colour everywhere is no shape that target and source could agree upon.
-    delta = whole(option("DeltaBridge", delta, bridge=made))
+    delta = option("DeltaBridge", delta, bridge=made)
     target = denoiser(normal(torch.zeros(1, 16, 1, 1), 0.5), ModelType.FLOW, SD3)
     before, after = (to_target(p / 0.18215) for p in pictures)
     moved = (after - before) * 1.5305
@@ -400,7 +400,7 @@ def test_a_fit_without_pictures_makes_its_own(vaes):
     given = {name: [vaes[0]] for name in ("source_vae", "target_vae")}
     made, again = (run_node("LatentBridgeFit", **given, scale=[1.0]) for _ in range(2))
     assert torch.equal(made.to_source.weight, again.to_source.weight)
-    assert not made.loses
+    assert not made.lossy
 
 
 def test_a_fit_at_a_lower_resolution_leads_there_by_itself(vaes, images, base, adapted):

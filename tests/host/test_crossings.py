@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from comfy.model_base import ModelType
 
-from harness.nodes import option, whole
+from harness.nodes import option
 
 from .gaussian import denoiser, latents, normal
 from .tiny import advanced_sampler, bridge, delta_ksampler, ksampler, pair, relative_error
@@ -198,11 +198,6 @@ def test_a_rotated_latent_space(crossing, sampler):
 
 def test_space_traded_for_channels():
     """Flux.2: 128 channels at 1/16 of the picture, for 16 blocks of 2x2 pixels with 32; SD1.5 has 4 at 1/8."""
-
-    def taken_whole(*denoisers):
-        # 16 pixels of 128 channels tell nothing of shapes, 64 of 4 do.
-        return whole(pair(*denoisers))
-
     base, moved, goal = means(4)
     turn = orthonormal(128, 16)
     pair_of = [normal(base, 1.0), normal(moved, 0.6)]
@@ -216,16 +211,16 @@ def test_space_traded_for_channels():
 
     formats = latents(4), latents(128, downscale=16)
     target = denoiser(folded(normal(goal, 1.3)), ModelType.FLOW, latent_format=formats[1])
-    plain = taken_whole(*(denoiser(folded(d), ModelType.FLOW, latent_format=formats[1]) for d in pair_of))
-    delta = taken_whole(*(denoiser(d, ModelType.FLOW, latent_format=formats[0]) for d in pair_of))
+    plain = pair(*(denoiser(folded(d), ModelType.FLOW, latent_format=formats[1]) for d in pair_of))
+    delta = pair(*(denoiser(d, ModelType.FLOW, latent_format=formats[0]) for d in pair_of))
     delta = bridged(delta, bridge((4, 8), (128, 16), turn.T.contiguous(), turn))
     for sampler in ("euler", "dpmpp_sde"):
         found, expected = (sample(target, each, sampler, 128, size=4) for each in (delta, plain))
         assert relative_error(found, expected) < 1e-3
-    back = taken_whole(*(denoiser(folded(d), latent_format=formats[1]) for d in pair_of))
+    back = pair(*(denoiser(folded(d), latent_format=formats[1]) for d in pair_of))
     back = bridged(back, bridge((128, 16), (4, 8), turn, turn.T.contiguous()))
     target = denoiser(normal(goal, 1.3), latent_format=formats[0])
-    plain = taken_whole(*(denoiser(d, latent_format=formats[0]) for d in pair_of))
+    plain = pair(*(denoiser(d, latent_format=formats[0]) for d in pair_of))
     for sampler in ("euler", "dpmpp_sde"):
         assert relative_error(sample(target, back, sampler), sample(target, plain, sampler)) < 1e-3
 
@@ -252,8 +247,7 @@ def test_rotation_scale_shift_and_resize_composed(sampler, kind):
     here = [normal(m, 0.5) for m in (base, moved)]
     delta = pair(*(denoiser(d, model_type, latents(4, scale=1.4, shift=-0.5), settings) for d in there))
     delta = resized(bridged(delta, bridge((4, 8), (4, 8), turn, turn.T.contiguous())), 0.5, "same noise")
-    # A pair of half the size is taken as it is.
-    expected = sample(target, whole(pair(*(denoiser(d) for d in here))), sampler)
+    expected = sample(target, pair(*(denoiser(d) for d in here)), sampler)
     assert relative_error(sample(target, delta, sampler), expected) < 1e-3
 
 

@@ -59,7 +59,6 @@ CONTRACT = {
     "DeltaAutoguidance": (["weak_model", "positive", "negative", "cfg", "strength"], ["DELTA"]),
     "DeltaResolution": (["delta", "scale", "noise_match"], ["DELTA"]),
     "DeltaReport": (["delta", "samples"], ["IMAGE"]),
-    "DeltaTrust": (["delta", "limit", "enabled"], ["DELTA"]),
     "DeltaBridge": (["delta", "bridge"], ["DELTA"]),
     "LatentBridgeFit": (["images", "source_vae", "target_vae", "scale"], ["LATENT_BRIDGE", "STRING"]),
     "LatentBridgeVAE": (["source_vae", "target_vae"], ["LATENT_BRIDGE"]),

@@ -7,22 +7,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampling.crossing import Crossing
 from sampling.delta import Delta
-from sampling.in_run import DeltaInRun
 from sampling.limits import Limits, along, limited, low_pass
 from sampling.noise_levels import NoiseLevels
-from sampling.reuse import Held, Reuse, share_of_noise
+from sampling.prepared_delta import PreparedDelta
+from sampling.reuse import Reuse, ReuseController, ReuseState, share_of_noise
 from sampling.schedule import CURVES, Progress, Schedule
+from sampling.state_mapping import StateMapping
 
 FLOW = NoiseLevels(True, 0.001, 1.0)
-NOTHING = torch.zeros(1)
+EDM = NoiseLevels(False, 0.001, 100.0)  # its sigma is the noise-to-signal ratio
+PREDICTION = torch.zeros(1)
 percents = st.floats(0, 1, width=32)
 
 
-def in_run(delta, sigmas):
-    crossing = Crossing(FLOW, (FLOW, FLOW))
-    return DeltaInRun(delta, crossing, None, None, torch.tensor(sigmas), lambda percent: 1 - percent)
+def prepared(delta, sigmas):
+    mapping = StateMapping(FLOW, (FLOW, FLOW))
+    return PreparedDelta(delta, mapping, None, None, torch.tensor(sigmas), lambda percent: 1 - percent)
 
 
 def random(*shape, seed=0):
@@ -60,7 +61,7 @@ def test_progress_inverts_the_models_own_percentages(percent):
 
 def test_schedules_multiply():
     schedules = (Schedule(0.0, 0.5), Schedule(curve="linear", strength_start=0.0, strength_end=1.0))
-    run = in_run(Delta(None, None, 2.0, schedules=schedules), [1.0, 0.5, 0.0])
+    run = prepared(Delta(None, None, 2.0, schedules=schedules), [1.0, 0.5, 0.0])
     assert run.strength(0.75) == pytest.approx(2.0 * 0.25)
     assert run.strength(0.25) == 0.0
 
@@ -103,63 +104,84 @@ def test_bands_split_a_delta():
     assert limited(video, video, Limits(band="high")).shape == video.shape
 
 
-class Counting:
-    def __init__(self, values=None):
-        self.calls = []
-        self.values = values
+class Run:
+    """A delta in a run with the schedule `sigmas`: its values where it was evaluated, and at which levels."""
 
-    def at(self, held, sigma, step, seen=NOTHING):
-        def evaluate():
-            self.calls.append(sigma)
-            return (torch.tensor([float(len(self.calls) if self.values is None else self.values(sigma))]),)
+    def __init__(self, reuse, sigmas, value=None, levels=EDM, fades=True):
+        self.controller = ReuseController(reuse, torch.tensor([*map(float, sigmas), 0.0]), levels)
+        self.value, self.fades, self.state, self.evaluated = value, fades, ReuseState(), []
 
-        (part,) = held.at(sigma, step, seen, evaluate)
-        return part.item()
+    def at(self, sigma, prediction=PREDICTION):
+        self.state = self.controller.observe(self.state, float(sigma), prediction)
+        if not self.controller.is_due(self.state):
+            return self.controller.value(self.state, self.fades)[0].item()
+        self.evaluated.append(sigma)
+        value = self.value(sigma) if self.value else len(self.evaluated)
+        self.state = self.controller.keep(self.state, (torch.tensor([float(value)]),))
+        return value
 
 
 def test_every_third_step():
-    count, held = Counting(), Held(Reuse(every=3))
-    found = [count.at(held, 10.0 - step, step) for step in range(1, 9)]
-    assert found == [1, 1, 1, 2, 2, 2, 3, 3]
+    sigmas = range(9, 1, -1)
+    run = Run(Reuse(every=3), sigmas)
+    assert [run.at(sigma) for sigma in sigmas] == [1, 1, 1, 2, 2, 2, 3, 3]
 
 
 def test_two_calls_in_a_step_are_one():
     """Second-order samplers call at the next level, and there again in the next step."""
-    count, held = Counting(), Held(Reuse(every=2))
-    for sigma, step in [(8, 1), (6, 2), (6, 2), (4, 3), (4, 3), (2, 4), (2, 4), (1, 5)]:
-        count.at(held, float(sigma), step)
-    assert count.calls == [8.0, 4.0, 1.0]
+    run = Run(Reuse(every=2), [8, 6, 4, 2, 1])
+    for sigma in (8, 6, 6, 4, 4, 2, 2, 1):
+        run.at(sigma)
+    assert run.evaluated == [8, 4, 1]
 
 
 def test_a_threshold_on_what_has_changed():
-    count, held = Counting(), Held(Reuse(threshold=0.25))
-    seen = [torch.tensor([value]) for value in (1.0, 1.1, 1.2, 1.3, 1.31, 2.0)]
-    found = [count.at(held, 6.0 - step, step, value) for step, value in enumerate(seen, start=1)]
-    assert found == [1, 1, 1, 2, 2, 3]
-    both = Held(Reuse(threshold=100.0, every=2))
-    count = Counting()
-    assert [count.at(both, 6.0 - step, step, value) for step, value in enumerate(seen, start=1)] == [1, 1, 2, 2, 3, 3]
+    predictions = [torch.tensor([value]) for value in (1.0, 1.1, 1.2, 1.3, 1.31, 2.0)]
+    run = Run(Reuse(threshold=0.25), range(6, 0, -1))
+    assert [run.at(6 - step, each) for step, each in enumerate(predictions)] == [1, 1, 1, 2, 2, 3]
+    both = Run(Reuse(threshold=100.0, every=2), range(6, 0, -1))
+    assert [both.at(6 - step, each) for step, each in enumerate(predictions)] == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_flow_is_extrapolated_over_its_ratio_of_noise_to_signal():
+def test_a_state_answers_the_same_question_in_the_same_way():
+    """Asking changes nothing: a sampler may repeat a call, and a failed call leaves the run as it was."""
+    run = Run(Reuse(every=2, extrapolate=True), [8, 6, 4], lambda sigma: 2 * sigma)
+    for sigma in (8, 6, 4):
+        run.at(sigma)
+    state = run.controller.observe(run.state, 3.0, PREDICTION)
+    assert [run.controller.is_due(state) for _ in range(2)] == [False, False]
+    assert [run.controller.value(state, True)[0].item() for _ in range(2)] == [6.0, 6.0]
+
+
+def test_a_flow_is_extrapolated_over_its_noise_to_signal_ratio():
     """From noise alone, an infinite ratio, there is no line; later it is straight over sigma / (1 - sigma)."""
     sigmas = [1.0, 0.8, 0.5, 0.25, 0.2, 0.1]
-    run = in_run(Delta(None, None, reuse=Reuse(every=2, extrapolate=True)), [*sigmas, 0.0])
 
-    def at(sigma):
-        value = 3 * sigma / (1 - sigma) if sigma < 1 else 9.0
-        return run.kept(sigma, NOTHING, lambda: (torch.tensor([value]),))
+    def value(sigma):
+        return 3 * sigma / (1 - sigma) if sigma < 1 else 9.0
 
-    assert [at(sigma)[0].item() for sigma in sigmas] == pytest.approx([9.0, 9.0, 3.0, 3.0, 0.75, 1 / 3])
+    run = Run(Reuse(every=2, extrapolate=True), sigmas, value, FLOW)
+    assert [run.at(sigma) for sigma in sigmas] == pytest.approx([9.0, 9.0, 3.0, 3.0, 0.75, 1 / 3])
 
 
 def test_extrapolation_follows_a_straight_line():
-    count, held = Counting(lambda sigma: 5 - 2 * sigma), Held(Reuse(every=2, extrapolate=True))
-    found = [count.at(held, float(8 - step), step) for step in range(1, 7)]
+    sigmas = range(7, 1, -1)
+    run = Run(Reuse(every=2, extrapolate=True), sigmas, lambda sigma: 5 - 2 * sigma)
+    found = [run.at(sigma) for sigma in sigmas]
     # With one evaluation there is no line yet.
     assert found[1] == found[0]
-    assert found[2:] == pytest.approx([5 - 2 * (8 - step) for step in range(3, 7)])
-    assert count.calls == [7.0, 5.0, 3.0]
+    assert found[2:] == pytest.approx([5 - 2 * sigma for sigma in sigmas[2:]])
+    assert run.evaluated == [7, 5, 3]
+
+
+def test_a_level_that_is_evaluated_twice_leaves_one_point_of_the_line():
+    """Second-order samplers evaluate a level at the end of one step and at the start of the next."""
+    values = iter([1.0, 2.0, 3.0])
+    run = Run(Reuse(threshold=0.1, extrapolate=True), [8, 4, 2], lambda sigma: next(values))
+    for sigma, prediction in ((8, 1.0), (4, 2.0), (4, 3.0)):
+        run.at(sigma, torch.tensor([prediction]))
+    assert [ratio for ratio, _ in run.state.values] == [8.0, 4.0]
+    assert run.at(2, torch.tensor([3.0])) == pytest.approx(3.0 + (3.0 - 1.0) * (2.0 - 4.0) / (4.0 - 8.0))
 
 
 @pytest.mark.parametrize("steps", [3, 8, 24, 50])
@@ -167,36 +189,32 @@ def test_extrapolation_follows_a_straight_line():
 def test_the_steps_nearest_to_its_places_evaluate_once(steps, calls_a_step):
     """Samplers of second order call at the end of a step as well. An infinite place is the first call."""
     ratios = torch.logspace(1, -1.5, steps).tolist()
-    count, held = Counting(), Held(Reuse(places=(math.inf, 3.0, 1.0)), ratios)
-    for step, pair in enumerate(zip(ratios, [*ratios[1:], ratios[-1]], strict=True), start=1):
+    run = Run(Reuse(places=(math.inf, 3.0, 1.0)), ratios)
+    for pair in zip(ratios, [*ratios[1:], ratios[-1]], strict=True):
         for ratio in pair[:calls_a_step]:
-            count.at(held, ratio, step)
+            run.at(ratio)
     nearest = {min(ratios, key=lambda ratio: abs(math.log(ratio / place))) for place in (10.0, 3.0, 1.0)}
-    assert count.calls == sorted(nearest, reverse=True)
+    assert run.evaluated == sorted(nearest, reverse=True)
 
 
 def test_a_run_that_begins_below_a_place_evaluates_there_at_once():
     """As img2img does."""
-    count, held = Counting(), Held(Reuse(places=(10.0, 1.5)), [1.0, 0.5])
-    assert [count.at(held, 1.0, 1), count.at(held, 0.5, 2)] == pytest.approx([1, 2 / 3])
-    assert count.calls == [1.0]
+    run = Run(Reuse(places=(10.0, 1.5)), [1.0, 0.5])
+    assert [run.at(1.0), run.at(0.5)] == pytest.approx([1, 2 / 3])
+    assert run.evaluated == [1.0]
 
 
 def test_between_its_places_a_delta_fades_as_the_share_of_noise():
-    """So does that of two constant pictures seen through noise as large as they are; without noise it is gone."""
+    """So does that of two constant images seen through noise as large as they are; without noise it is zero."""
     ratios = (5.0, 2.0, 0.5, 0.25, 0.0)
-    count, held = Counting(lambda ratio: 6 * ratio / (1 + ratio)), Held(Reuse(places=(math.inf, 0.6)), ratios)
-    found = [count.at(held, ratio, step) for step, ratio in enumerate(ratios, start=1)]
-    assert found == pytest.approx([5.0, 4.0, 2.0, 1.2, 0.0])
-    assert count.calls == [5.0, 0.5]
+    run = Run(Reuse(places=(math.inf, 0.6)), ratios, lambda ratio: 6 * ratio / (1 + ratio))
+    assert [run.at(ratio) for ratio in ratios] == pytest.approx([5.0, 4.0, 2.0, 1.2, 0.0])
+    assert run.evaluated == [5.0, 0.5]
     assert share_of_noise(float("inf")) == 1.0
 
 
-@pytest.mark.parametrize(("loses", "later"), [(False, 2.0), (True, 5.0)])
-def test_a_delta_between_states_of_their_own_kind_does_not_fade(loses, later):
+@pytest.mark.parametrize(("fades", "later"), [(True, 2.0), (False, 5.0)])
+def test_over_a_lossy_bridge_a_delta_does_not_fade(fades, later):
     """There the adapted model has seen what it found, and finds it again without any noise."""
-    crossing = Crossing(FLOW, (FLOW, FLOW), loses=loses)
-    delta = Delta(None, "adapted", reuse=Reuse(places=(math.inf, 0.01)))
-    run = DeltaInRun(delta, crossing, None, "adapted", torch.tensor([0.8, 0.3, 0.0]), lambda percent: 1 - percent)
-    found = [run.kept(sigma, NOTHING, lambda: (torch.tensor([5.0]),))[0].item() for sigma in (0.8, 0.32)]
-    assert found == pytest.approx([5.0, later])
+    run = Run(Reuse(places=(math.inf, 0.01)), [0.8, 0.3], lambda sigma: 5.0, FLOW, fades)
+    assert [run.at(sigma) for sigma in (0.8, 0.32)] == pytest.approx([5.0, later])

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from sampling.bridge_fit import fit_bridge
 from sampling.bridges import Affine, LatentShape, affine_of, eye, folds, polar, same_latents
-from sampling.crossing import Crossing, Seen, noise_map
 from sampling.errors import DeltaError
 from sampling.noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
 from sampling.resize import Resize, box_filter
+from sampling.state_mapping import ProjectedState, StateMapping, noise_map
 
 DIFFUSION = NoiseLevels(False, 0.0292, 14.6146)
 FLOW = NoiseLevels(True, 0.001, 1.0)
@@ -50,15 +50,16 @@ def test_noise_is_split_off_and_mixed_in_again(levels):
 
 def test_the_same_latents_and_levels_pass_untouched():
     x, sigma = noise(1, 4, 2, 2), torch.tensor([3.0])
-    seen, level = Seen(Crossing(DIFFUSION, (DIFFUSION, DIFFUSION)), x, sigma, x).by(DIFFUSION)
+    mapping = StateMapping(DIFFUSION, (DIFFUSION, DIFFUSION))
+    seen, level = ProjectedState(mapping, x, sigma, (x,)).for_branch(DIFFUSION)
     assert seen is x and level is sigma
 
 
 def test_within_a_narrower_range_nothing_is_rounded():
     narrow = NoiseLevels(False, 0.1, 5.0)
-    crossing = Crossing(DIFFUSION, (narrow, narrow))
+    mapping = StateMapping(DIFFUSION, (narrow, narrow))
     x, clean, sigma = noise(3, 4, 2, 2), noise(3, 4, 2, 2, seed=1), torch.tensor([3.3333, 14.0, 0.05])
-    seen, level = Seen(crossing, x, sigma, clean).by(narrow)
+    seen, level = ProjectedState(mapping, x, sigma, (clean,)).for_branch(narrow)
     assert torch.equal(seen[0], x[0]) and level[0] == sigma[0]
     assert level[1:].tolist() == pytest.approx([5.0, 0.1])
     torch.testing.assert_close(seen[1], clean[1] + (x[1] - clean[1]) / 14 * 5)
