@@ -67,22 +67,16 @@ def denoised(net, x, sigma, context):
     return x / (1 + s * s) - out * s / (1 + s * s).sqrt()
 
 
-def guided(net, context, scale=1.0, empty=None):
-    """A function (x, sigma) -> denoised with classifier-free guidance against the `empty` prompt, zeros by default."""
-    predict = guided_and_not(net, context, scale, empty)
-    return lambda x, sigma: predict(x, sigma)[0]
-
-
-def guided_and_not(net, context, scale=1.0, empty=None):
-    """A function (x, sigma) -> denoised with guidance, and without, None where there is none."""
-    empty = torch.zeros_like(context) if empty is None else empty
+def guided(net, context, scale=1.0):
+    """A function (x, sigma) -> denoised with classifier-free guidance against the empty prompt, which is zeros."""
+    empty = torch.zeros_like(context)
 
     def call(x, sigma):
         if scale == 1:
-            return denoised(net, x, sigma, context), None
+            return denoised(net, x, sigma, context)
         both = denoised(net, torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([context, empty]))
         named, unnamed = both.chunk(2)
-        return unnamed + scale * (named - unnamed), named
+        return unnamed + scale * (named - unnamed)
 
     return call
 

@@ -72,9 +72,7 @@ class Family:
         nets = self.nets_of(crossing)
         if column not in DELTAS:
             return diffusion.guided(nets[column], context, cfg)
-        source, adapted, target = (
-            diffusion.guided_and_not(nets[k], context, cfg) for k in ("source", "adapted", "target")
-        )
+        source, adapted, target = (diffusion.guided(nets[k], context, cfg) for k in ("source", "adapted", "target"))
         roles = (nets["source"], nets["adapted"], nets["target"])
         seen = crossing_between(self.coder, *roles, len(context), seed, same_detail=column == SAME_DETAIL)
         return with_delta(seen, source, adapted, target, strength)
