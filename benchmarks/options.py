@@ -18,7 +18,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from harness.nodes import whole
 from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import Scores, table, with_closures
@@ -55,7 +54,7 @@ def variants() -> dict[str, tuple[float, Callable]]:
 
 def sampled(runs: Runs, labels, change: Callable | None = None, cfg: float = CFG, model: str = TARGET) -> Made:
     """Return one run. `change` is made to the delta of a pair at `cfg`; without it there is no delta."""
-    delta = change(whole(runs.pair("source", "adapted", labels, cfg))) if change else ()
+    delta = change(runs.pair("source", "adapted", labels, cfg)) if change else ()
     return runs.sample(model, labels, 5, delta)
 
 
@@ -126,8 +125,7 @@ def main():
         rows[name]["time"] = ratio
     how = (
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, one CPU thread. {arguments.samples} "
-        f"pictures of classes that the source knows, eps -> v, Euler, {STEPS} Karras steps, cfg {CFG}, strength 1, "
-        "all of the delta as in the paper. "
+        f"pictures of classes that the source knows, eps -> v, Euler, {STEPS} Karras steps, cfg {CFG}, strength 1. "
         "*rows*: samples that all models evaluate, *time*: median of five runs (batch 4), both relative to the plain "
         "target. *error*: distance of the latents from the full method's, relative to what the full method changes. "
         "The other scores are the lab's. Its source knows pictures of one size only, so that at half the resolution "

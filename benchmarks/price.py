@@ -19,7 +19,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from harness.nodes import whole
 from lab import shapes
 from lab.family import CFG, STEPS
 from lab.measures import DISTANCES, Scores, table
@@ -30,7 +29,7 @@ from .points import draw_point
 
 HERE = Path(__file__).parent
 SAME, FLOW, APART = "eps -> v", "flow, 16 channels", "another autoencoder"
-FULL, FAST, AUTHORS, TRUST = "full method", "fast", "the authors' node", ", trust"
+FULL, FAST, AUTHORS = "full method", "fast", "the authors' node"
 FEW_TO_MANY, TWO_CALLS = (8, 12, 20, 30, 50), ("heun", "dpm_2", "dpmpp_sde")
 GUIDANCE = "auto", "off", "kept"
 SIDES = (6, 4), (-14, -12), (6, -12), (-14, 4), (-4, -18)
@@ -75,7 +74,6 @@ def measure(runs: Runs, samples: int, authors: Path | None) -> Iterator[dict]:
     for world in worlds(runs):
         chosen = settings() | ({AUTHORS: (CFG, authors)} if authors and world.name == SAME else {})
         yield from compared(runs, world, labels, chosen)
-        yield from compared(runs, world, labels, fast(), trust=True)
         if world.name == SAME:
             for steps in FEW_TO_MANY:
                 yield from compared(runs, world, labels, fast(), steps)
@@ -83,14 +81,8 @@ def measure(runs: Runs, samples: int, authors: Path | None) -> Iterator[dict]:
                 yield from compared(runs, world, labels, fast(), sampler=sampler)
 
 
-def compared(
-    runs: Runs, world: World, labels, chosen: dict, steps: int = STEPS, sampler: str = "euler", trust: bool = False
-):
-    """Yield the full method and each of the `chosen` settings beside it, with the same steps and sampler.
-
-    Without `trust` all of each delta is taken, as in the paper.
-    """
-    taken = (lambda delta: delta) if trust else whole
+def compared(runs: Runs, world: World, labels, chosen: dict, steps: int = STEPS, sampler: str = "euler"):
+    """Yield the full method and each of the `chosen` settings beside it, with the same steps and sampler."""
     scores = Scores(runs.family, shapes.SEEN, len(labels), net=runs.net(world.target))
 
     def made(cfg: float | None = None, change: Callable | Path | None = None) -> tuple[Made, dict]:
@@ -99,7 +91,7 @@ def compared(
             if isinstance(change, Path):
                 run = by_authors(runs, change, labels, steps, sampler, seed)
             else:
-                delta = change(taken(world.way(runs.pair("source", "adapted", labels, cfg)))) if change else ()
+                delta = change(world.way(runs.pair("source", "adapted", labels, cfg))) if change else ()
                 run = runs.sample(world.target, labels, seed, delta, steps, sampler)
             found.append(scores.of(runs.pictures(world.target, run), labels))
         return run, {score: float(np.mean([each[score] for each in found])) for score in (*DISTANCES, "class")}
@@ -109,7 +101,7 @@ def compared(
     for name, setting in {FULL: None, **chosen}.items():
         run, found = made(*setting) if setting else (full, to_there)
         kept = {d: (from_here[d] - found[d]) / (from_here[d] - to_there[d]) for d in DISTANCES}
-        where = {"world": world.name, "steps": str(steps), "sampler": sampler, "delta": name + TRUST * trust}
+        where = {"world": world.name, "steps": str(steps), "sampler": sampler, "delta": name}
         cost = {"rows": run.calls / plain.calls, "work": run.work / plain.work}
         row = where | cost | kept | {"class": found["class"]}
         print({key: value if isinstance(value, str) else round(value, 3) for key, value in row.items()}, flush=True)
@@ -170,11 +162,10 @@ def main():
     rows = list(measure(Runs(), arguments.samples, arguments.authors))
     how = (
         f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, one CPU thread. {arguments.samples} "
-        f"pictures of classes that the source knows, {len(SEEDS)} seeds, Karras steps, cfg {CFG}, strength 1, all of "
-        "the delta as in the paper, or as it is by default (*trust*). *rows*: samples "
-        "that all models evaluate, relative to the plain target; *work*: the same by their size. *judge*, *colour*, "
-        "*detail*: how much of the full method's effect is kept, with the same steps and sampler. *class*: how often "
-        "the judge sees what was asked for. `python -m harness benchmarks.price` writes it."
+        f"pictures of classes that the source knows, {len(SEEDS)} seeds, Karras steps, cfg {CFG}, strength 1. "
+        "*rows*: samples that all models evaluate, relative to the plain target; *work*: the same by their size. "
+        "*judge*, *colour*, *detail*: how much of the full method's effect is kept, with the same steps and sampler. "
+        "*class*: how often the judge sees what was asked for. `python -m harness benchmarks.price` writes it."
     )
     if arguments.authors:
         how += (

@@ -121,7 +121,6 @@ PICTURES = {
     "DeltaLimits": option("DeltaLimits", parallel=0.5),
     "DeltaReuse": option("DeltaReuse", every=2),
     "DeltaFast": option("DeltaFast"),
-    "DeltaTrust": option("DeltaTrust"),
     "DeltaResolution": option("DeltaResolution", scale=0.5),
     "DeltaBridge": option("DeltaBridge", box("LatentBridgeLoad"), bridge="LatentBridgeLoad"),
     "DeltaCombine": [

@@ -43,11 +43,6 @@ def option(name: str, delta, **settings):
     return run_node(name, delta=delta, **settings)
 
 
-def whole(delta):
-    """Return a DELTA as the paper has it: all of it, whatever the source knows."""
-    return option("DeltaTrust", delta, enabled=False)
-
-
 def custom_sampler(guider, sigmas: torch.Tensor, latent: dict, seed: int = 7, sampler: str = "euler") -> dict:
     """Return the LATENT that SamplerCustomAdvanced makes of a GUIDER."""
     noise, chosen = run_node("RandomNoise", noise_seed=seed), run_node("KSamplerSelect", sampler_name=sampler)

@@ -289,8 +289,6 @@ NETS = {
     "banded_lora": SourceNet,
     "both_oracle": TargetNet,
     "source_few_steps": SourceNet,
-    "mistaken_source": SourceNet,
-    "mistaken_adapted": SourceNet,
     "small_source": SmallNet,
     "small_adapted": SmallNet,
     "large_target": LargeNet,

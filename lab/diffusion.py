@@ -67,14 +67,15 @@ def denoised(net, x, sigma, context):
     return x / (1 + s * s) - out * s / (1 + s * s).sqrt()
 
 
-def guided(net, context, scale=1.0, empty=None):
-    """A function (x, sigma) -> denoised with classifier-free guidance against the `empty` prompt, zeros by default."""
-    if scale == 1:
-        return lambda x, sigma: denoised(net, x, sigma, context)
-    contexts = torch.cat([context, torch.zeros_like(context) if empty is None else empty])
+def guided(net, context, scale=1.0):
+    """A function (x, sigma) -> denoised with classifier-free guidance against the empty prompt, which is zeros."""
+    empty = torch.zeros_like(context)
 
     def call(x, sigma):
-        named, unnamed = denoised(net, torch.cat([x, x]), torch.cat([sigma, sigma]), contexts).chunk(2)
+        if scale == 1:
+            return denoised(net, x, sigma, context)
+        both = denoised(net, torch.cat([x, x]), torch.cat([sigma, sigma]), torch.cat([context, empty]))
+        named, unnamed = both.chunk(2)
         return unnamed + scale * (named - unnamed)
 
     return call

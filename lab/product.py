@@ -3,16 +3,15 @@
 The method's prediction belongs to p_target * p_adapted / p_source at each noise level, but what Euler steps along it
 reach is another distribution: a product of noisy densities is not the noisy density of a product.
 
-as in the paper  Euler steps along the method's prediction
+Euler            Euler steps along the method's prediction
 Langevin         the same, with steps of Langevin's dynamics at each noise level (Du et al. 2023, arXiv 2302.11552)
 particles        several stochastic runs a picture, weighted towards the product and drawn anew at each step (Skreta et
                  al. 2025, Feynman-Kac correctors, arXiv 2503.02819). For three densities of powers 1, 1 and -1 the
                  logarithm of a weight grows by (D_target - D_source) . (D_adapted - D_source) / sigma^4 per sigma^2.
-without the name as in the paper, the pair under the empty prompt
-trust            as in the paper, with trust as it is by default
+without the name Euler steps, the pair under the empty prompt
 
 Prints a table in markdown and writes it to lab/product.md. It needs many times the calls of a plain run, except for
-the last two: it tells what better sampling could bring, and is no way to sample. Of so many numbers as a picture has,
+the last: it tells what better sampling could bring, and is no way to sample. Of so many numbers as a picture has,
 eight particles are few; Langevin's steps come nearer.
 """
 
@@ -87,15 +86,14 @@ def measure(family: Family, classes: tuple, n: int, seed: int) -> dict[str, dict
     source, adapted, target = asked(context)
     unnamed = asked(torch.zeros_like(context))[:2]
     latents = {
-        "as in the paper": diffusion.sample_euler(paper(source, adapted, target), start(), sigmas),
+        "Euler": diffusion.sample_euler(paper(source, adapted, target), start(), sigmas),
         "without the name": diffusion.sample_euler(paper(*unnamed, target), start(), sigmas),
     }
     for name, corrections in LANGEVIN.items():
         latents[name] = with_langevin(paper(source, adapted, target), start(), sigmas, corrections)
     for name, many in PARTICLES.items():
         latents[name] = with_particles(*asked(context.repeat_interleave(many, 0)), start(many), sigmas, many)
-    columns = {"target": "target", "oracle": "oracle", "trust": "target + delta"}
-    pictures = {way: family.sample(column, labels, seed) for way, column in columns.items()}
+    pictures = {column: family.sample(column, labels, seed) for column in ("target", "oracle")}
     pictures |= {way: family.pictures(found, nets["target"]) for way, found in latents.items()}
     rows = with_closures({way: scores.of(found, labels) for way, found in pictures.items()})
     return {way: row for way, row in rows.items() if way not in ("target", "oracle")}

@@ -18,8 +18,6 @@ TRAINERS = {
     "flow_target": train.train_flow_target,
     "flow_oracle": train.train_flow_oracle,
     "sibling": train.train_sibling,
-    "mistaken_source": train.train_mistaken_source,
-    "mistaken_adapted": train.train_mistaken_adapted,
     "small_source": train.train_small_source,
     "small_adapted": train.train_small_adapted,
     "judge": train.train_judge,

@@ -22,13 +22,6 @@ UNNAMED = -1  # label of a random shape, always shown under the empty prompt
 KINDS = ("blob", "superellipse", "polygon", "gear", "crescent", "half disc")  # of random shapes
 
 
-def nameless(kind):
-    """The label of random shapes of one kind."""
-    return UNNAMED - 1 - KINDS.index(kind)
-
-
-# What the unknown names mean to models that have met them with other things.
-MISTAKEN = {4: nameless("crescent"), 5: nameless("gear")}
 LOOKS = ("base", "style", "wild")
 BANDED = {"banded": "base", "both": "style"}  # what a look is but for the bands
 BAND_TONE, BAND_PERIOD, BAND_TURNS = 0.6, 20.0, (-1.0, -0.6)
@@ -183,11 +176,7 @@ def _draw_alike(rng, label, look, n, size, fineness):
         turn = one(0, 2 * np.pi)
     x = dx * np.cos(turn) + dy * np.sin(turn)
     y = dy * np.cos(turn) - dx * np.sin(turn)
-    if label < 0:
-        kind = rng.integers(0, len(KINDS)) if label == UNNAMED else UNNAMED - 1 - label
-        d = _random_shape(rng, kind, x, y, r, fineness)
-    else:
-        d = _named(label, x, y, r)
+    d = _random_shape(rng, rng.integers(0, len(KINDS)), x, y, r, fineness) if label < 0 else _named(label, x, y, r)
     # Stripes run in the axes of the picture, however the shape is turned.
     return _paint(rng, look, d, dx, dy, fineness)
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampling.crossing import Crossing, Seen
 from sampling.noise_levels import NoiseLevels, mix, noise_to_signal, sigma_at
+from sampling.state_mapping import ProjectedState, StateMapping
 
 from . import denoisers, diffusion
 from .family import CFG, STEPS, Family
@@ -32,7 +32,9 @@ SAMPLERS = {"Euler": False, "Euler ancestral": True}
 
 
 @torch.no_grad()
-def sample(way: str | None, crossing: Crossing, calls: list, noise: Tensor, ratios: Tensor, ancestral: bool) -> Tensor:
+def sample(
+    way: str | None, mapping: StateMapping, calls: list, noise: Tensor, ratios: Tensor, ancestral: bool
+) -> Tensor:
     """Return clean latents of the target; `calls` are source, adapted and target as functions of (x, sigma).
 
     `way` is one of WAYS, or None for the plain target.
@@ -44,32 +46,33 @@ def sample(way: str | None, crossing: Crossing, calls: list, noise: Tensor, rati
         return mix(state, torch.zeros_like(state), sigma, levels)
 
     start = (1 + ratios[0] ** 2).sqrt()
-    state, companion, last = noise * start, crossing.maps.noise_to_source(noise) * start, None
+    state, companion, last = noise * start, mapping.maps.noise_to_source(noise) * start, None
     for now, then in itertools.pairwise(ratios):
-        sigma = sigma_at(now.expand(len(noise)), crossing.levels)
+        sigma = sigma_at(now.expand(len(noise)), mapping.levels)
         down, up = diffusion.ancestral_step(now, then, eta=float(ancestral))
 
         def step(state: Tensor, clean: Tensor, now=now, down=down, up=up) -> Tensor:
             return clean + (state - clean) * (down / now) + up * torch.randn(state.shape, generator=generator)
 
-        x = own(state, sigma, crossing.levels)
+        x = own(state, sigma, mapping.levels)
         clean = target(x, sigma)
         if way is None:
             state = step(state, clean)
             continue
         predictions = []
-        for call, levels in zip((source, adapted), crossing.branches, strict=True):
+        for call, levels in zip((source, adapted), mapping.branches, strict=True):
             if way == "companion":
-                level = crossing.sigma_for(levels, sigma)
+                level = mapping.sigma_for(levels, sigma)
                 seen = own(companion, level, levels)
             else:
                 split = last if way == "last mixed" and last is not None else clean
-                seen, level = Seen(crossing, x, sigma, split).by(levels)
-            predictions.append(call(seen, level))
-        last = clean + crossing.delta(*predictions[::-1])
+                seen, level = ProjectedState(mapping, x, sigma, (split,)).for_branch(levels)
+            predictions.append((call(seen, level),))
+        (difference,) = mapping.difference(*predictions[::-1])
+        last = clean + difference
         state = step(state, last)
         if way == "companion":
-            companion = step(companion, crossing.maps.clean_to_source(last))
+            companion = step(companion, mapping.maps.clean_to_source(last))
     return state
 
 

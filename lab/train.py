@@ -105,17 +105,15 @@ def train_large_autoencoder():
     train_autoencoder("large_autoencoder", 1800, 1400, seed=101, share=0.4, fineness=2)
 
 
-def picture_latents(model, rng, labels, look, shrink=1, fineness=1, mistaken=None):
+def picture_latents(model, rng, labels, look, shrink=1, fineness=1):
     """Draws pictures, `shrink` times smaller or `fineness` times larger, and encodes them.
 
-    Returns latents [n,4,h,w] and labels, as tensors. `mistaken` are labels of which something else is drawn.
+    Returns latents [n,4,h,w] and labels, as tensors.
     """
-    labels, mistaken = np.sort(labels), mistaken or {}
-    parts = []
+    labels, parts = np.sort(labels), []
     with torch.no_grad():
         for part in np.array_split(labels, max(1, len(labels) // 250)):
-            drawn = [mistaken.get(label, label) for label in part]
-            pictures = autoencoder.to_model(shapes.draw(rng, drawn, look, fineness=fineness))
+            pictures = autoencoder.to_model(shapes.draw(rng, part, look, fineness=fineness))
             parts.append(model.encode(functional.avg_pool2d(pictures, shrink)))
     return torch.cat(parts), torch.as_tensor(labels)
 
@@ -137,26 +135,22 @@ def train_denoiser(
     pool=32000,
     shrink=1,
     go_on=False,
-    wild_share=None,
-    mistaken=None,
 ):
     """Trains one denoiser on a pool of pictures, or fine-tunes the one called `start`; with `go_on` a second sitting.
 
     A base model also sees wild pictures, but only at low noise: there a
-    denoiser merely cleans up what is already drawn, whatever it is. `mistaken` are names among the classes that are
-    shown with other things: {name: label of what is drawn}.
+    denoiser merely cleans up what is already drawn, whatever it is.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     coder = load_autoencoder(make.coder)
     unnamed = int(pool * UNNAMED_SHARE)
     labels = np.concatenate([np.full(unnamed, shapes.UNNAMED), rng.choice(classes, pool - unnamed)])
-    clean, labels = picture_latents(coder, rng, labels, look, shrink, make.fineness, mistaken)
-    wild_share = (0 if start else WILD_SHARE) if wild_share is None else wild_share
-    wild = round(batch * wild_share)
+    clean, labels = picture_latents(coder, rng, labels, look, shrink, make.fineness)
+    wild = 0 if start else round(batch * WILD_SHARE)
     if wild:
         wild_labels = rng.choice([shapes.UNNAMED, *classes], pool // 4)
-        wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild", shrink, make.fineness, mistaken)
+        wild_clean, wild_labels = picture_latents(coder, rng, wild_labels, "wild", shrink, make.fineness)
     model = make().to(memory_format=torch.channels_last)
     wild_timesteps = diffusion.timestep(model, diffusion.own_sigma(model, WILD_NOISE))
     if start or go_on:
@@ -225,21 +219,6 @@ def train_flow_oracle(steps=2500):
 def train_sibling(steps=1200):
     every = shapes.SEEN + shapes.UNSEEN
     train_denoiser("sibling", denoisers.SourceNet, every, "base", steps, 5e-4, seed=51, start="source")
-
-
-def train_mistaken_source(steps=2500):
-    """The source, to which the unknown names mean something else."""
-    how = dict(start="source", wild_share=WILD_SHARE, mistaken=shapes.MISTAKEN)
-    train_denoiser(
-        "mistaken_source", denoisers.SourceNet, shapes.SEEN + shapes.UNSEEN, "base", steps, 5e-4, seed=141, **how
-    )
-
-
-def train_mistaken_adapted(steps=3000):
-    how = dict(start="mistaken_source", mistaken=shapes.MISTAKEN)
-    train_denoiser(
-        "mistaken_adapted", denoisers.SourceNet, shapes.SEEN + shapes.UNSEEN, "style", steps, 5e-4, seed=142, **how
-    )
 
 
 def train_small_source(steps=5000):

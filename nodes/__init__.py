@@ -6,7 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 from .authors_node import LatentDeltaKSampler
 from .bridges import LatentBridgeFit, LatentBridgeInterposer, LatentBridgeLoad, LatentBridgeSave, LatentBridgeVAE
 from .guidance import DeltaColorGuidance
-from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule, DeltaTrust
+from .options import DeltaCombine, DeltaFast, DeltaLimits, DeltaMask, DeltaReuse, DeltaSchedule
 from .pairs import DeltaAutoguidance, DeltaPair
 from .prompts import DeltaControlNet, DeltaPairText
 from .report import DeltaReport
@@ -32,7 +32,6 @@ class DeltaSamplingExtension(ComfyExtension):
             DeltaAutoguidance,
             DeltaResolution,
             DeltaReport,
-            DeltaTrust,
             DeltaBridge,
             LatentBridgeFit,
             LatentBridgeVAE,

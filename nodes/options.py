@@ -1,4 +1,4 @@
-"""DELTA from DELTA, when and how much: schedule, mask, limits, reuse, a fast preset, trust, and several together."""
+"""DELTA from DELTA, when and how much: schedule, mask, limits, reuse, a fast preset, and several together."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,6 @@ from ..sampling.fast import AUTO, KEPT, OFF, fast
 from ..sampling.limits import BANDS, Limits
 from ..sampling.reuse import Reuse
 from ..sampling.schedule import CURVES, Schedule
-from ..sampling.trust import USUAL, Trust
 from .inputs import CATEGORY, DeltaType, delta_input, delta_output, percent_input, strength_input, window_problem
 
 
@@ -212,42 +211,6 @@ class DeltaFast(io.ComfyNode):
     @classmethod
     def execute(cls, delta: Deltas, pair_guidance: str) -> io.NodeOutput:
         return io.NodeOutput(delta.each(lambda d: fast(d, pair_guidance)))
-
-
-class DeltaTrust(io.ComfyNode):
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="DeltaTrust",
-            display_name="Delta Trust",
-            category=CATEGORY,
-            description="Every delta keeps the target's shapes where its style is put on things that the old model "
-            "does not know. Here this is made stricter or laxer, or turned off.",
-            search_aliases=["delta sampling", "unknown names", "keep composition", "keep the target's shapes"],
-            inputs=[
-                delta_input(),
-                io.Float.Input(
-                    "limit",
-                    default=USUAL.limit,
-                    min=0.005,
-                    max=10.0,
-                    step=0.005,
-                    tooltip="The share of the picture that source and target may guess otherwise while it is hidden by "
-                    "noise. Lower keeps more of the target's shapes, higher more of the adapter's.",
-                ),
-                io.Boolean.Input(
-                    "enabled",
-                    default=True,
-                    tooltip="Off: the delta is taken as it is, as in the paper.",
-                ),
-            ],
-            outputs=[delta_output()],
-        )
-
-    @classmethod
-    def execute(cls, delta: Deltas, limit: float, enabled: bool = True) -> io.NodeOutput:
-        trust = Trust(limit) if enabled else None
-        return io.NodeOutput(delta.each(lambda d: d if d.trust == trust else replace(d, trust=trust)))
 
 
 class DeltaCombine(io.ComfyNode):

@@ -1,7 +1,6 @@
 """Two deltas on one target: their sum beside ways to bring them into balance, as rules of `Deltas.combine`.
 
-A rule gets the target's prediction [B, C, ...] and a term of that shape for each delta. Rules are compared as the paper
-has deltas: what a pair sees is told by the sum.
+A rule gets the target's prediction [B, C, ...] and a term of that shape for each delta.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,13 +8,13 @@ from functools import partial
 
 from torch import Tensor
 
-from harness.nodes import of_the_pack, whole
+from harness.nodes import of_the_pack
 from lab import judge
 from sampling.limits import along
 from sampling.samples import dot
 
-from .methods import FIRST, SAMPLES, SEEDS, Roles, strong
-from .records import AS_IN_THE_PAPER, Methods, records
+from .methods import FIRST, SAMPLES, SEEDS, Roles
+from .records import Methods, records
 from .runs import Runs
 
 
@@ -74,11 +73,8 @@ def two_deltas(runs: Runs, adapted: Sequence[str], oracle: str, look: str, title
         deltas = [runs.pair("source", name, labels) for name in adapted]
         for name, delta in zip(adapted, deltas, strict=True):
             yield f"{name} alone", runs.sample("target", labels, seed, delta)
-        yield "sum", runs.sample("target", labels, seed, combined(deltas))
-        yield "sum, strengths 0.5", runs.sample("target", labels, seed, combined([strong(d, 0.5) for d in deltas]))
-        all_of_them = [whole(delta) for delta in deltas]
         for name, rule in {"sum": None, **RULES}.items():
-            yield f"{name}, {AS_IN_THE_PAPER}", runs.sample("target", labels, seed, combined(all_of_them, rule))
+            yield name, runs.sample("target", labels, seed, combined(deltas, rule))
 
     def bands(pictures: Tensor, labels) -> dict[str, float]:
         return {"bands": judge.band_contrast(pictures).mean().item()}

@@ -4,14 +4,12 @@ Each is a function (runs) -> records, listed in EXPERIMENTS by name.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from harness.nodes import whole
 from lab import adapters, autoencoder, shapes
 from lab.family import STEPS
 
@@ -19,13 +17,11 @@ from .balance import TWO_DELTAS
 from .methods import (
     APART,
     FIRST,
-    NEGATIVE,
     ROLES,
     SAMPLES,
     SEEDS,
     SIBLING,
     SMALL,
-    UNKIND,
     Roles,
     delta_methods,
     enlarged,
@@ -33,8 +29,8 @@ from .methods import (
     renoised,
     strong,
 )
-from .records import AS_IN_THE_PAPER, PLAIN, Methods, records
-from .runs import SHARED_RAW, Runs, chained, merged, ways_apart
+from .records import PLAIN, Methods, records
+from .runs import Runs, merged, ways_apart
 from .sweeps import sampler_sweep, steps_sweep, sweep
 
 
@@ -79,30 +75,11 @@ def apart(runs: Runs) -> list[dict]:
         for name, way in ways.items():
             delta = way(runs.pair(roles.source, roles.adapted, labels))
             yield name, runs.sample(roles.target, labels, seed, delta)
-            yield f"{name}, {AS_IN_THE_PAPER}", runs.sample(roles.target, labels, seed, whole(delta))
         yield "adapted alone, enlarged", enlarged(runs, roles, runs.sample(roles.adapted, labels, seed))
         for denoise in (0.3, 0.5):
             yield f"img2img {denoise}, equal calls", refined(runs, roles, labels, seed, STEPS * 3 // 2, denoise)
 
     return records(runs, APART, "full fine-tune", roles, Methods(made), SEEDS[:2], SAMPLES)
-
-
-def unkind(crossing: str, runs: Runs) -> list[dict]:
-    """What makes it hard to tell known names from unknown ones: names that mean something else, negative prompts."""
-    roles = UNKIND[crossing]
-    runs = replace(runs, negative=NEGATIVE) if "negative" in crossing else runs
-    ways = {PLAIN: chained()}
-    if crossing.startswith(APART):
-        ways = ways_apart(runs, roles.source, roles.target)
-        del ways[SHARED_RAW]
-
-    def made(labels, seed) -> Iterator:
-        for name in ("target", "oracle"):
-            yield name, runs.sample(getattr(roles, name), labels, seed)
-        for name, way in ways.items():
-            yield name, runs.sample(roles.target, labels, seed, way(runs.pair(roles.source, roles.adapted, labels)))
-
-    return records(runs, crossing, "full fine-tune, unkind to trust", roles, Methods(made), SEEDS[:2], SAMPLES)
 
 
 def lora(runs: Runs) -> list[dict]:
@@ -220,7 +197,6 @@ def few_steps(runs: Runs, steps: int = 4) -> list[dict]:
 EXPERIMENTS: dict[str, Callable[[Runs], list[dict]]] = {
     **{f"full fine-tune, {crossing}": partial(fine_tune, crossing) for crossing in ROLES if crossing != APART},
     "another autoencoder": apart,
-    **{f"unkind, {crossing}": partial(unkind, crossing) for crossing in UNKIND},
     "LoRA": lora,
     "control": control,
     "conditioning": prompt,

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.nodes import whole
 from lab import autoencoder, shapes
 
 from .methods import SMALL, delta_methods, strong
@@ -31,7 +30,6 @@ def rows(runs: Runs) -> dict[str, dict[str, Tensor]]:
         return made("target", labels, chained(*changes)(runs.pair(source, adapted, labels)), **how)
 
     small = delta_methods(runs, SMALL)["delta"]
-    mistaken = {"source": "mistaken_source", "adapted": "mistaken_adapted"}
     few = runs.pair("source", "source_few_steps", SEEN, cfg=1.0)
 
     def strength(value: float) -> Callable:
@@ -40,11 +38,6 @@ def rows(runs: Runs) -> dict[str, dict[str, Tensor]]:
     return {
         "names that the source\ndoes not know": {
             "target": made("target", UNSEEN), "adapted alone": made("adapted", UNSEEN), "delta": styled(UNSEEN),
-            "delta, as in\nthe paper": styled(UNSEEN, whole), "oracle": made("oracle", UNSEEN),
-        },
-        "names that mean\nsomething else to it": {
-            "target": made("target", UNSEEN), "adapted alone": made("mistaken_adapted", UNSEEN),
-            "delta": styled(UNSEEN, **mistaken), "delta, as in\nthe paper": styled(UNSEEN, whole, **mistaken),
             "oracle": made("oracle", UNSEEN),
         },
         "a pair of half the size": {

@@ -1,18 +1,16 @@
 """The crossings by role, and the methods that are compared on them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from torch import Tensor
 from torch.nn import functional
 
-from harness.nodes import whole
 from lab import shapes
 from lab.denoisers import SmallNet
 from lab.family import STEPS
 from lab.roles import CROSSINGS, Roles
 
-from .records import AS_IN_THE_PAPER, PLAIN
+from .records import PLAIN
 from .runs import Made, Runs, chained, late_sigmas, option, over_a_bridge
 
 SEEDS = (5, 6, 7)
@@ -20,11 +18,7 @@ SAMPLES = 24
 FIRST = "eps -> v"
 SMALL = "eps, small -> v, large"
 SIBLING = "eps -> eps, one architecture"
-MISTAKEN = "eps -> v, names mistaken"
 APART = "64 pixels, eps -> 128 pixels, v, another autoencoder"
-# A name that source and target know, as negative prompt of all: guidance then has much that both share.
-NEGATIVE = shapes.SEEN[1]
-GROUPS_BESIDE = tuple(name for name in shapes.SEEN if name != NEGATIVE), shapes.UNSEEN
 SAME_DETAIL = f"{PLAIN}, same detail"
 
 
@@ -32,13 +26,7 @@ ROLES = CROSSINGS | {
     SMALL: Roles("small_source", "small_adapted", "target", "oracle"),
     # No sibling was fine-tuned on the style; the adapted model is of the same architecture.
     SIBLING: Roles("source", "adapted", "sibling", "adapted", (shapes.SEEN,)),
-    MISTAKEN: Roles("mistaken_source", "mistaken_adapted", "target", "oracle"),
     APART: Roles("source", "adapted", "large_target", "large_oracle"),
-}
-UNKIND = {
-    f"{FIRST}, negative prompt": replace(ROLES[FIRST], groups=GROUPS_BESIDE),
-    f"{APART}, names mistaken": replace(ROLES[APART], source="mistaken_source", adapted="mistaken_adapted"),
-    f"{APART}, negative prompt": replace(ROLES[APART], groups=GROUPS_BESIDE),
 }
 
 
@@ -59,7 +47,7 @@ def delta_methods(runs: Runs, crossing: str) -> dict[str, Callable]:
     if crossing in (SMALL, "eps -> scaled eps"):
         scale = 0.5 if crossing == SMALL else 1.0
         methods[SAME_DETAIL] = option("DeltaResolution", scale=scale, noise_match="same detail")
-    return methods | {f"{name}, {AS_IN_THE_PAPER}": chained(way, whole) for name, way in methods.items()}
+    return methods
 
 
 def refined(runs: Runs, roles: Roles, labels, seed: int, steps: int, denoise: float, wanted: Tensor | None = None):

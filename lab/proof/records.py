@@ -9,8 +9,7 @@ from torch import Tensor
 from lab import judge, shapes
 from lab.measures import Scores, with_closures
 
-PLAIN, AS_IN_THE_PAPER = "delta", "as in the paper"  # all of the delta, whatever the source knows
-WHOLE = f"{PLAIN}, {AS_IN_THE_PAPER}"
+PLAIN = "delta"
 SEEN, UNSEEN = "seen", "unseen"
 # What a record tells of the classes that the source knows, by score.
 OF_SEEN = {

@@ -16,8 +16,6 @@ from lab import adapters, denoisers, diffusion, shapes
 from lab.family import CFG, STEPS, Family
 from lab.roles import bridge_latents
 
-SHARED_RAW = "latents shared raw"
-
 
 def option(name: str, **settings) -> Callable:
     """Return the change of a DELTA that an option node makes."""
@@ -59,10 +57,9 @@ class Made:
 
 @dataclass(eq=False)
 class Runs:
-    """Runs on the lab's models, counted. All models have one negative prompt, a label: by default the empty prompt."""
+    """Runs on the lab's models, counted. The negative prompt of all models is the empty prompt."""
 
     family: Family = field(default_factory=Family)
-    negative: int = shapes.UNNAMED
     rows: int = 0
     elements: int = 0
 
@@ -81,7 +78,7 @@ class Runs:
 
     def pair(self, source: str, adapted: str, labels, cfg: float = CFG, adapted_positive=None, wanted=None) -> tuple:
         """Return the DELTA of two networks; the adapted one may have another prompt, or maps to follow."""
-        negative = np.full(len(labels), self.negative)
+        negative = np.full(len(labels), shapes.UNNAMED)
         own = conditioning(labels), conditioning(negative)
         positive = adapted_positive if adapted_positive is not None else labels
         theirs = conditioning(positive, wanted), conditioning(negative, wanted)
@@ -106,7 +103,7 @@ class Runs:
         sigmas = diffusion.schedule(net, steps) if sigmas is None else sigmas
         prompts = {
             "positive": conditioning(labels, wanted),
-            "negative": conditioning(np.full(len(labels), self.negative), wanted),
+            "negative": conditioning(np.full(len(labels), shapes.UNNAMED), wanted),
         }
         roles = {"model": model or self.model(name), **prompts, "cfg": CFG}
         guider = run_node("DeltaGuider", **roles, delta=delta) if delta else run_node("CFGGuider", **roles)
@@ -144,7 +141,7 @@ def ways_apart(runs: Runs, source: str, target: str) -> dict[str, Callable]:
     drawn = [shapes.draw(np.random.default_rng(77), np.resize(shapes.SEEN, 17), k, fineness=2) for k in shapes.LOOKS]
     given = torch.from_numpy(np.concatenate(drawn)).float() / 255
     bridges = {
-        SHARED_RAW: of_the_pack("sampling.bridges").same_latents(_space(runs, target).shape),
+        "latents shared raw": of_the_pack("sampling.bridges").same_latents(_space(runs, target).shape),
         "bridge fitted to given pictures": run_node("LatentBridgeFit", images=[given], **lists),
         "bridge fitted to made pictures": run_node("LatentBridgeFit", **lists),
         "both autoencoders": run_node("LatentBridgeVAE", **vaes),

@@ -5,16 +5,15 @@ from functools import partial
 
 import numpy as np
 
-from harness.nodes import whole
 from lab import shapes
 
 from .methods import FIRST, SAMPLES, SEEDS, Roles, delta_methods
-from .records import PLAIN, WHOLE, Methods, records
-from .runs import SAMPLERS, Runs, chained, option
+from .records import PLAIN, Methods, records
+from .runs import SAMPLERS, Runs, option
 
 
 def sweep(runs: Runs) -> list[dict]:
-    """Every option of a delta over its range, one at a time, of all of the delta as the paper has it."""
+    """Every option of a delta over its range, one at a time."""
     roles = Roles("source", "adapted", "target", "oracle")
     same = partial(option, "DeltaSchedule")
     changes = {f"strength {s}": same(strength_start=s) for s in (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)}
@@ -24,23 +23,21 @@ def sweep(runs: Runs) -> list[dict]:
     changes |= {f"parallel {p}": option("DeltaLimits", parallel=p) for p in (0.0, 0.5)}
     changes |= {f"norm limit {n}": option("DeltaLimits", norm_limit=n) for n in (0.5, 1.0, 1.5)}
     changes |= {f"{b} band": option("DeltaLimits", band=b) for b in ("low", "high")}
-    changes |= {f"trust {t}": option("DeltaTrust", limit=t) for t in (0.01, 0.02, 0.035, 0.05, 0.08, 0.3)}
     changes |= {f"reuse every {k}": option("DeltaReuse", every=k) for k in (2, 4, 6)}
     changes |= {f"reuse every {k}, extrapolated": option("DeltaReuse", every=k, extrapolate=True) for k in (2, 4, 6)}
-    presets = {"fast": option("DeltaFast"), "fast, guidance kept": option("DeltaFast", pair_guidance="kept")}
-    changes |= presets | {f"{name}, trust": chained(option("DeltaTrust"), preset) for name, preset in presets.items()}
+    changes |= {"fast": option("DeltaFast"), "fast, guidance kept": option("DeltaFast", pair_guidance="kept")}
 
     def made(labels, seed) -> Iterator:
         yield "target", runs.sample("target", labels, seed)
         yield "oracle", runs.sample("oracle", labels, seed)
         for name, change in changes.items():
-            delta = change(whole(runs.pair("source", "adapted", labels)))
+            delta = change(runs.pair("source", "adapted", labels))
             yield name, runs.sample("target", labels, seed, delta)
         for cfg in (1.0, 1.5, 3.0):
-            delta = whole(runs.pair("source", "adapted", labels, cfg))
+            delta = runs.pair("source", "adapted", labels, cfg)
             yield f"pair at cfg {cfg}", runs.sample("target", labels, seed, delta)
         empty = np.full(len(labels), shapes.UNNAMED)
-        delta = whole(runs.pair("source", "adapted", empty))
+        delta = runs.pair("source", "adapted", empty)
         yield "pair with the empty prompt", runs.sample("target", labels, seed, delta)
 
     return records(runs, FIRST, "sweep of options", roles, Methods(made), SEEDS[:1], SAMPLES)
@@ -70,8 +67,7 @@ def sampler_sweep(runs: Runs, share: int, shares: int = 4) -> list[dict]:
             for name in ("target", "oracle"):
                 yield name, runs.sample(name, labels, seed, sampler=sampler, steps=16)
             delta = runs.pair("source", "adapted", labels)
-            for name, way in {PLAIN: delta, WHOLE: whole(delta)}.items():
-                yield name, runs.sample("target", labels, seed, way, sampler=sampler, steps=16)
+            yield PLAIN, runs.sample("target", labels, seed, delta, sampler=sampler, steps=16)
 
         found += records(runs, FIRST, "samplers, 16 steps", roles, Methods(made), SEEDS[:1], SAMPLES // 2, sampler)
     return found
