@@ -73,7 +73,7 @@ class ReuseController:
         """Return the state of a new call at `sigma`, where the target predicts `target` [B, C, ...]."""
         if sigma is None or self.settings.changes_nothing:
             return state
-        ratio = noise_to_signal(torch.tensor(sigma), self.levels).item()
+        (ratio,) = noise_to_signal(torch.tensor([sigma]), self.levels).tolist()
         change = state.change
         if self.settings.threshold > 0 and state.target is not None:
             change += ((target - state.target).abs().mean() / state.target.abs().mean()).item()

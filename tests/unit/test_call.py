@@ -75,7 +75,8 @@ def test_the_formula():
 def test_limits_in_their_order_then_masks_then_strength():
     limits = Limits(parallel=0.3, norm_limit=0.2, band="low")
     mask = (torch.arange(8) % 3 == 0).float().expand(1, 1, 8, 8)
-    (found,) = predicted([prepared(limits=(limits,), masks=(mask,), strength=2.0)], Models(target=T, source=S, adapted=A))
+    delta = prepared(limits=(limits,), masks=(mask,), strength=2.0)
+    (found,) = predicted([delta], Models(target=T, source=S, adapted=A))
     torch.testing.assert_close(found, T + 2.0 * (limited(A - S, T, limits) * mask))
     one_by_one = A - S
     for each in (Limits(band="low"), Limits(parallel=0.3), Limits(norm_limit=0.2)):
