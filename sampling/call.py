@@ -56,22 +56,22 @@ def call(
     contributions: dict[PreparedDelta, Contribution] = {}
     after = dict(states)
     for delta, strength in strengths.items():
-        state, lossy_raw = delta.reuse.observe(states[delta].reuse, level, target[0]), states[delta].lossy_raw
-        evaluated = delta.reuse.is_due(state)
+        lossy_raw = states[delta].lossy_raw
+        reuse, evaluated = delta.reuse.observe(states[delta].reuse, level, target[0])
         if evaluated:
             negative = sum(other for each, other in strengths.items() if each.pair == delta.pair) < 0
             adapted, source = pairs.predictions(delta, lossy_raw, negative)
             raw, lossy_raw = delta.mapping.difference(adapted, source), adapted[0] - source[0]
-            state = delta.reuse.keep(state, raw)
+            reuse = delta.reuse.keep(reuse, raw)
         else:
-            raw = delta.reuse.value(state, fades=not delta.is_lossy)
+            raw = delta.reuse.value(reuse, fades=not delta.is_lossy)
         if delta.adapted is None:
             # The target with the layers before this one takes the place of the adapted model.
             before = _combined(target, contributions, combine[: delta.layer])
             raw = tuple(r + (b - t) for r, b, t in zip(raw, before, target, strict=True))
         applied = tuple(strength * delta.shaped(r, t) for r, t in zip(raw, target, strict=False))
         contributions[delta] = Contribution(raw, applied, evaluated)
-        after[delta] = DeltaState(state, lossy_raw, applied[0]) if delta.is_lossy else DeltaState(state)
+        after[delta] = DeltaState(reuse, lossy_raw, applied[0]) if delta.is_lossy else DeltaState(reuse)
     return CallResult(_combined(target, contributions, combine), target, contributions, after)
 
 

@@ -49,17 +49,17 @@ class PreparedDelta:
     masks: tuple[Tensor, ...] = ()
     layer: int = 0
 
-    @property
+    @cached_property
     def pair(self) -> tuple:
         """What two deltas share that differ in strength, limits, masks and reuse alone."""
         return self.source, self.adapted, self.mapping
 
-    @property
+    @cached_property
     def is_lossy(self) -> bool:
         """Whether its branches see states of their own (`DeltaState`)."""
         return self.mapping.lossy and self.adapted is not None
 
-    @property
+    @cached_property
     def needs_sigma(self) -> bool:
         """Whether what it does depends on the noise level of a call."""
         return bool(self.settings.schedules) or not self.settings.reuse.changes_nothing

@@ -40,16 +40,15 @@ class Reuse:
 
 @dataclass(frozen=True, eq=False)
 class ReuseState:
-    """What is kept of one delta in a run: its last two evaluations, and what happened since the last.
+    """What is kept of one delta in a run.
 
-    `ratio` and `step` are those of the current call, `crossed` says whether it has passed one of the places, `target`
-    is the target's prediction there and `change` what it has changed since the evaluation at `evaluated_step`.
+    `values` are its last two evaluations, each with its noise-to-signal ratio. `ratio` and `step` are those of the last
+    call, `target` is what the target predicted there, and `change` how much that has changed since `evaluated_step`.
     """
 
     values: tuple[tuple[float, Prediction], ...] = ()
     ratio: float = math.inf
     step: int = 0
-    crossed: bool = False
     target: Tensor | None = None
     change: float = 0.0
     evaluated_step: int = 0
@@ -69,30 +68,23 @@ class ReuseController:
         ratios = noise_to_signal(self.sigmas[:-1], self.levels).tolist()
         return [nearest(place, ratios) for place in self.settings.places if ratios]
 
-    def observe(self, state: ReuseState, sigma: float | None, target: Tensor) -> ReuseState:
-        """Return the state of a new call at `sigma`, where the target predicts `target` [B, C, ...]."""
-        if sigma is None or self.settings.changes_nothing:
-            return state
-        (ratio,) = noise_to_signal(torch.tensor([sigma]), self.levels).tolist()
-        change = state.change
-        if self.settings.threshold > 0 and state.target is not None:
-            change += ((target - state.target).abs().mean() / state.target.abs().mean()).item()
-        reached = [[now <= place * (1 + ROUNDING) for place in self.places] for now in (state.ratio, ratio)]
-        return replace(
-            state,
-            ratio=ratio,
-            step=step_of(sigma, self.sigmas),
-            crossed=reached[0] != reached[1],
-            target=target if self.settings.threshold > 0 else None,
-            change=change,
-        )
+    def observe(self, state: ReuseState, sigma: float | None, target: Tensor) -> tuple[ReuseState, bool]:
+        """Return the state of a new call and whether to evaluate the delta there.
 
-    def is_due(self, state: ReuseState) -> bool:
-        """Say whether the delta has to be evaluated at the call that `state` has observed."""
+        The call is at `sigma`, where the target predicts `target` [B, C, ...].
+        """
         every, threshold = self.settings.every, self.settings.threshold
-        by_step = every > 1 and abs(state.step - state.evaluated_step) >= every
-        by_change = threshold > 0 and state.change >= threshold
-        return self.settings.changes_nothing or not state.values or by_step or by_change or state.crossed
+        if sigma is None or self.settings.changes_nothing:
+            return state, True
+        (ratio,) = noise_to_signal(torch.tensor([sigma]), self.levels).tolist()
+        step, change = step_of(sigma, self.sigmas), state.change
+        if threshold > 0 and state.target is not None:
+            change += ((target - state.target).abs().mean() / state.target.abs().mean()).item()
+        before, now = ([at <= place * (1 + ROUNDING) for place in self.places] for at in (state.ratio, ratio))
+        by_step = every > 1 and abs(step - state.evaluated_step) >= every
+        due = not state.values or by_step or before != now or 0 < threshold <= change
+        seen = target if threshold > 0 else None
+        return replace(state, ratio=ratio, step=step, target=seen, change=change), due
 
     def keep(self, state: ReuseState, raw: Prediction) -> ReuseState:
         """Return the state after an evaluation that found `raw`."""
@@ -104,13 +96,13 @@ class ReuseController:
 
     def value(self, state: ReuseState, fades: bool) -> Prediction:
         """Return the delta that stands for an evaluation; between places it `fades`, or is held."""
-        before, raw = state.values[-1]
+        ratio, raw = state.values[-1]
         if self.settings.extrapolate and len(state.values) > 1:
-            first, other = state.values[0]
-            share = (state.ratio - before) / (before - first)
-            return tuple(torch.lerp(a, b, 1 + share) for a, b in zip(other, raw, strict=True))
+            ratio_before, raw_before = state.values[0]
+            share = (state.ratio - ratio) / (ratio - ratio_before)
+            return tuple(torch.lerp(a, b, 1 + share) for a, b in zip(raw_before, raw, strict=True))
         if self.settings.places and fades:
-            fade = share_of_noise(state.ratio) / share_of_noise(before)
+            fade = share_of_noise(state.ratio) / share_of_noise(ratio)
             return tuple(part * fade for part in raw)
         return raw
 

@@ -112,8 +112,8 @@ class Run:
         self.value, self.fades, self.state, self.evaluated = value, fades, ReuseState(), []
 
     def at(self, sigma, prediction=PREDICTION):
-        self.state = self.controller.observe(self.state, float(sigma), prediction)
-        if not self.controller.is_due(self.state):
+        self.state, due = self.controller.observe(self.state, float(sigma), prediction)
+        if not due:
             return self.controller.value(self.state, self.fades)[0].item()
         self.evaluated.append(sigma)
         value = self.value(sigma) if self.value else len(self.evaluated)
@@ -148,8 +148,8 @@ def test_a_state_answers_the_same_question_in_the_same_way():
     run = Run(Reuse(every=2, extrapolate=True), [8, 6, 4], lambda sigma: 2 * sigma)
     for sigma in (8, 6, 4):
         run.at(sigma)
-    state = run.controller.observe(run.state, 3.0, PREDICTION)
-    assert [run.controller.is_due(state) for _ in range(2)] == [False, False]
+    (state, due), (_, due_again) = (run.controller.observe(run.state, 3.0, PREDICTION) for _ in range(2))
+    assert (due, due_again) == (False, False)
     assert [run.controller.value(state, True)[0].item() for _ in range(2)] == [6.0, 6.0]
 
 
