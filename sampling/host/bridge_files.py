@@ -1,4 +1,4 @@
-"""Fitted bridges as files: safetensors in models/latent_bridges, with what they are for as metadata."""
+"""Fitted bridges as files: safetensors in models/latent_bridges or of this pack, with their shapes as metadata."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from ..bridges import Affine, LatentShape, LinearBridge, folds
 from ..errors import DeltaError, not_finite
 
 FOLDER = "latent_bridges"
+SHIPPED = Path(__file__).parents[2] / FOLDER
 KIND = "delta-sampling latent bridge 1"
 SUFFIX = ".safetensors"
 ROLES, MAPS, PARTS = ("source", "target"), ("to_source", "to_target"), ("weight", "bias")
@@ -25,6 +26,12 @@ def names() -> list[str]:
     """Return the files in the folder, as the host lists models: its list may hold some that are gone."""
     listed = [name for name in folder_paths.get_filename_list(FOLDER) if name.endswith(SUFFIX)]
     return [name for name in listed if folder_paths.get_full_path(FOLDER, name)]
+
+
+def files() -> dict[str, str]:
+    """Return path -> what messages call it: the files in the folder, newest first, then those of this pack."""
+    saved = {_path(name): _shown(name) for name in sorted(names(), key=modified, reverse=True)}
+    return saved | {str(path): f"{path.name} of this pack" for path in sorted(SHIPPED.glob(f"*{SUFFIX}"))}
 
 
 def modified(name: str) -> float:
@@ -49,15 +56,24 @@ def save(bridge: Any, prefix: str) -> str:
     inside = os.path.normpath(os.path.join(root, subfolder))
     folder, name, counter, *_ = folder_paths.get_save_image_path(start, inside)
     path = Path(folder, f"{name}_{counter:05}_{SUFFIX}")
+    write(bridge, path)
+    return path.relative_to(root).as_posix()
+
+
+def write(bridge: LinearBridge, path: Path) -> None:
+    """Write a bridge to the file `path`."""
     tensors = {f"{m}.{part}": getattr(getattr(bridge, m), part).cpu().contiguous() for m in MAPS for part in PARTS}
     shapes = {role: asdict(getattr(bridge, role)) for role in ROLES}
     safetensors.torch.save_file(tensors, path, {"kind": KIND, "shapes": json.dumps(shapes)})
-    return path.relative_to(root).as_posix()
 
 
 def load(name: str) -> LinearBridge:
     """Read a bridge from the folder. Raises DeltaError for a file that is not one, or lies elsewhere."""
-    path = _path(name)
+    return read(_path(name), _shown(name))
+
+
+def read(path: str | Path, shown: str) -> LinearBridge:
+    """Read the bridge in the file `path`, which messages call `shown`. Raises DeltaError for a file that is not one."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -68,8 +84,8 @@ def load(name: str) -> LinearBridge:
         return _bridge(shapes["source"], shapes["target"], *maps)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise DeltaError(
-            f"{name} in the folder models/{FOLDER} is not a latent bridge, or a damaged one: {error}. Choose a file "
-            "that a Latent Bridge Save has written, or make one with Latent Bridge Fit."
+            f"{shown} is not a latent bridge, or a damaged one: {error}. Choose a file that a Latent Bridge Save has "
+            "written, or make one with Latent Bridge Fit."
         ) from error
 
 
@@ -99,6 +115,10 @@ def _shape(shapes: Any, role: str) -> LatentShape:
     if len(whole) != len(names):
         raise ValueError(f"{' and '.join(names)} of the {role}'s latents were expected, {found!r} was found")
     return LatentShape(*whole)
+
+
+def _shown(name: str) -> str:
+    return f"{name} in the folder models/{FOLDER}"
 
 
 def _path(name: str) -> str:

@@ -21,6 +21,7 @@ from .vae_bridge import encode, latent_shape
 
 KEY = "delta_color_guidance"
 KNOWN_QUANTILES = 4096  # of the reference's colours along a direction
+RIDGE = 0.001  # small, so that the prediction's preview has the colours that were wanted
 FEWEST = 16  # pixels of an edge that averaging leaves, where there are as many: a palette may be small
 
 
@@ -106,7 +107,7 @@ def with_colour_guidance(
     lines = directions()
     wanted = quantiles(along(colours.flatten(2).mT, lines), KNOWN_QUANTILES)
     guidance = ColourGuidance(
-        space, preview, latents_of_colours(preview), lines, wanted, strength, start_percent, end_percent
+        space, preview, latents_of_colours(preview, RIDGE), lines, wanted, strength, start_percent, end_percent
     )
     guided = model.clone()
     guided.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, KEY, guidance)

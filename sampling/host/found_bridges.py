@@ -1,6 +1,7 @@
 """A bridge for a pair whose latents are not the target's, where none is wired.
 
-A fitted one whose file is named for both comes first (sd15_to_sdxl), then the one that the host's previews make.
+A fitted one whose file is named for both comes first (sd15_to_sdxl): the user's, then this pack's. Else the host's
+previews make one.
 """
 
 import logging
@@ -37,9 +38,9 @@ def with_bridges(target: ModelPatcher, deltas: Sequence[Delta]) -> list[Delta]:
 def find_bridge(source: LatentSpace, target: LatentSpace, role: str) -> LinearBridge:
     """Return a bridge between two spaces, and log where it is from. Raises DeltaError if there is none."""
     meet = f"Delta Sampling: {source} of the {role} model and {target} of the target meet"
-    saved = saved_bridge(source, target)
-    if saved is not None:
-        name, bridge = saved
+    fitted = fitted_bridge(source, target)
+    if fitted is not None:
+        name, bridge = fitted
         logging.info("%s over the bridge %s.", meet, name)
         return bridge
     by_colours = preview_bridge(source, target)
@@ -56,19 +57,18 @@ def find_bridge(source: LatentSpace, target: LatentSpace, role: str) -> LinearBr
     )
 
 
-def saved_bridge(source: LatentSpace, target: LatentSpace) -> tuple[str, LinearBridge] | None:
-    """Return the name and the bridge of the newest file that is named for both, whichever comes first in it."""
-    files = {name: named_for(name) for name in bridge_files.names()}
-    for name in sorted(files, key=bridge_files.modified, reverse=True):
-        first, second = files[name]
+def fitted_bridge(source: LatentSpace, target: LatentSpace) -> tuple[str, LinearBridge] | None:
+    """Return the first bridge whose file is named for both, whichever comes first in the name, and what to call it."""
+    for path, shown in bridge_files.files().items():
+        first, second = named_for(path)
         if first in source.names and second in target.names:
-            bridge = bridge_files.load(name)
+            bridge = bridge_files.read(path, shown)
         elif second in source.names and first in target.names:
-            bridge = bridge_files.load(name).reversed
+            bridge = bridge_files.read(path, shown).reversed
         else:
             continue
         if leads_between(bridge, source.shape, target.shape):
-            return name, bridge
+            return shown, bridge
     return None
 
 
