@@ -78,7 +78,7 @@ def crossing_between(coder, source, adapted, target, batch: int, seed: int, same
         bridge = fitted_bridge(coder, source, target)
 
     def clean_to_source(clean: Tensor) -> Tensor:
-        return source.scale * bridge.clean_to_source(clean / target.scale)
+        return source.scale * bridge.to_source(clean / target.scale)
 
     def delta_to_target(adapted: Tensor, source_prediction: Tensor) -> Tensor:
         return target.scale * bridge.delta_to_target(adapted / source.scale, source_prediction / source.scale)

@@ -150,7 +150,7 @@ def spaces(lab: Sampler) -> Panels:
     source, target = family.nets["source"], family.nets["flow_target"]
     drawn = autoencoder.to_model(shapes.draw(np.random.default_rng(5), LABELS, "wild"))
     latents = lifted.lift(family.coder.encode(drawn))
-    across = fitted_bridge(family.coder, source, target).clean_to_source(latents)
+    across = fitted_bridge(family.coder, source, target).to_source(latents)
     shown = {"16 channels": family.pictures(latents, target), "bridged to 4": family.pictures(across, source)}
     return {caption: autoencoder.to_pictures(pictures) for caption, pictures in shown.items()}
 

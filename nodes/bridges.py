@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..sampling.bridge_fit import Fit, fit_bridge
-from ..sampling.delta import Bridge
+from ..sampling.bridges import Bridge
 from ..sampling.host import bridge_files
 from ..sampling.host.interposer_bridge import LATENTS, interposer_bridge
 from ..sampling.host.vae_bridge import LONGEST_EDGE, VAEBridge, encode_pairs, latent_shape

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..sampling.delta import Bridge, Deltas, View
+from ..sampling.bridges import FunctionBridge, LinearBridge
+from ..sampling.delta import Deltas, View
 from .inputs import CATEGORY, BridgeType, delta_input, delta_output
 
 SAME_NOISE, SAME_DETAIL = "same noise", "same detail"
@@ -70,5 +71,5 @@ class DeltaBridge(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, delta: Deltas, bridge: Bridge) -> io.NodeOutput:
+    def execute(cls, delta: Deltas, bridge: LinearBridge | FunctionBridge) -> io.NodeOutput:
         return io.NodeOutput(delta.each(lambda d: replace(d, view=replace(d.view, bridge=bridge))))

@@ -44,39 +44,35 @@ def fit_bridge(pairs: Sequence[tuple[Tensor, Tensor]], source: LatentShape, targ
     fold, unfold = folds(source, target)
     sizes = source.channels * unfold**2, target.channels * fold**2
     around = AROUND if AROUND * sum(sizes) <= MOST else 1
-    products = [_products(F.pixel_unshuffle(s, unfold), F.pixel_unshuffle(t, fold), around) for s, t in pairs]
-    held_out = len(products) >= HELD_OUT
-    seen = [p for k, p in enumerate(products) if k % HELD_OUT] if held_out else products
-    unseen = products[::HELD_OUT] if held_out else products
-
-    numbers = torch.arange(around * sum(sizes)).split([around * size for size in sizes])
-    sources, targets = numbers
-    # Of the pixels that a map looks at, it explains the one in the middle.
-    own_sources, own_targets = (each.reshape(-1, around)[:, around // 2] for each in numbers)
-    ways = (targets, own_sources), (sources, own_targets)
-    quality = [_explained(_total(unseen), *_regress(_total(seen), *way), *way).tolist() for way in ways]
-    to_source, to_target = (_regress(_total(products), *way) for way in ways)
-    bridge = LinearBridge(
-        source,
-        target,
-        Affine(_kernel(to_source[0], around), to_source[1], fold, unfold),
-        Affine(_kernel(to_target[0], around), to_target[1], unfold, fold),
+    products = torch.stack(
+        [_products(F.pixel_unshuffle(s, unfold), F.pixel_unshuffle(t, fold), around) for s, t in pairs]
     )
+    held_out = len(products) >= HELD_OUT
+    unseen = products[:: HELD_OUT if held_out else 1].sum(0)
+    seen = products.sum(0) - (unseen if held_out else 0)
+
+    *numbers, one = torch.arange(around * sum(sizes) + 1).split([*(around * size for size in sizes), 1])
+    # Of the pixels that a map looks at, it explains the one in the middle.
+    sources, targets = (each.reshape(-1, around)[:, around // 2] for each in numbers)
+    ways = (torch.cat([numbers[1], one]), sources), (torch.cat([numbers[0], one]), targets)
+    quality = [_explained(unseen, _regress(seen, *way), *way) for way in ways]
+    to_source, to_target = (_affine(_regress(products.sum(0), *way).float(), around) for way in ways)
+    bridge = LinearBridge(source, target, Affine(*to_source, fold, unfold), Affine(*to_target, unfold, fold))
     return Fit(bridge, _by_channel(quality[0], source), _by_channel(quality[1], target), held_out)
 
 
-def _kernel(weight: Tensor, around: int) -> Tensor:
-    return weight if around == 1 else weight.reshape(len(weight), -1, 3, 3)
-
-
-def _total(products: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(products)).sum(0)
+def _affine(coefficients: Tensor, around: int) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of a map."""
+    weight, bias = coefficients[:, :-1].contiguous(), coefficients[:, -1].contiguous()
+    return (weight if around == 1 else weight.reshape(len(weight), -1, 3, 3)), bias
 
 
 def _products(source: Tensor, target: Tensor, around: int) -> Tensor:
     """Return the sums, over the pixels of one picture, of the products of all channels of all pixels around, and 1."""
     ones = torch.ones(1, target[0].numel()).to(target)
-    rows = torch.cat([_neighbours(source, around), _neighbours(target, around), ones]).double()
+    rows = torch.cat([_neighbours(source, around), _neighbours(target, around), ones])
+    # In float64, which not every device has.
+    rows = rows.cpu().double()
     return rows @ rows.T
 
 
@@ -87,27 +83,22 @@ def _neighbours(latent: Tensor, around: int) -> Tensor:
     return F.unfold(F.pad(latent[None], (1, 1, 1, 1), mode="replicate"), 3)[0]
 
 
-def _regress(products: Tensor, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the least-squares map from the numbers `known` to those `wanted`."""
-    count, means = products[-1, -1], products[-1] / products[-1, -1]
-    covariance = products / count - torch.outer(means, means)
-    inverse = torch.linalg.pinv(covariance[known][:, known], hermitian=True, rtol=1e-9)
-    weight = covariance[wanted][:, known] @ inverse
-    return weight.float(), (means[wanted] - weight @ means[known]).float()
+def _regress(products: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
+    """Return the coefficients [wanted, known] of the least-squares map from the numbers `known` to those `wanted`."""
+    return products[wanted][:, known] @ torch.linalg.pinv(products[known][:, known], hermitian=True, rtol=1e-10)
 
 
-def _explained(products: Tensor, weight: Tensor, bias: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
+def _explained(products: Tensor, coefficients: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
     """Return, per wanted channel, the variance in `products` and what the map leaves of it: [2, C]."""
-    residual = torch.zeros(len(weight), len(products), dtype=torch.float64)
+    residual = products.new_zeros(len(wanted), len(products))
     residual[torch.arange(len(wanted)), wanted] = 1
-    residual[:, known] -= weight.double()
-    residual[:, -1] -= bias.double()
+    residual[:, known] -= coefficients
     left = torch.einsum("oi,ij,oj->o", residual, products, residual)
     variance = products.diagonal()[wanted] - products[-1, wanted] ** 2 / products[-1, -1]
     return torch.stack([variance, left])
 
 
-def _by_channel(explained: list, shape: LatentShape) -> list[float]:
+def _by_channel(explained: Tensor, shape: LatentShape) -> list[float]:
     """Return R2 per channel of `shape`, a folded channel's blocks taken together."""
-    variance, left = torch.tensor(explained).reshape(2, shape.channels, -1).sum(-1)
+    variance, left = explained.reshape(2, shape.channels, -1).sum(-1)
     return (1 - left / variance).tolist()

@@ -81,13 +81,6 @@ def _require_whole_blocks(latent: Tensor, fold: int) -> None:
         )
 
 
-def eye(source: LatentShape, target: LatentShape) -> Affine:
-    """Return the map from target to source that keeps channels by their number, the rest zero."""
-    fold, unfold = folds(source, target)
-    inputs, outputs = target.channels * fold**2, source.channels * unfold**2
-    return Affine(torch.eye(outputs, inputs), torch.zeros(outputs), fold, unfold)
-
-
 def on_one_grid(source: LatentShape, target: LatentShape) -> bool:
     """Say whether the pixels of one are whole blocks of the other's."""
     edges = source.downscale, target.downscale
@@ -138,34 +131,51 @@ def _needs_neighbours(affine: Affine) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearBridge:
-    """A bridge of two maps, between the latents that VAEs encode and decode.
+class Bridge:
+    """Two maps between the raw latents [B, C, H, W] of a source and a target, which need not be linear.
 
-    `is_fitted` says that it was fitted to pictures, so that its size tells how much larger they are in one space.
+    A subclass has a `noise_map`, an Affine whose polar factor maps noise. `lossy` says that what goes over it and back
+    is not what it was, `is_fitted` that its scale tells how much larger latents are in one space than in the other.
     """
 
     source: LatentShape
     target: LatentShape
+    to_source: Callable[[Tensor], Tensor]
+    to_target: Callable[[Tensor], Tensor]
+
+    @property
+    def models(self) -> Sequence:
+        """What the host has to load."""
+        return ()
+
+    def to(self, device: torch.device) -> Any:
+        return self
+
+    def between(self, small: Size, large: Size) -> Any:
+        """Return the bridge that leads between latents of these sizes; None where they are resized outside of it."""
+
+    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
+        """Return adapted - source in the target's latents."""
+        return self.to_target(adapted) - self.to_target(source)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBridge(Bridge):
+    """A bridge of two affine maps."""
+
     to_source: Affine
     to_target: Affine
     is_fitted: bool = True
 
     @property
     def noise_map(self) -> Affine:
-        """The map whose polar factor carries noise."""
         return self.to_source.flat
-
-    @property
-    def models(self) -> tuple:
-        """What the host has to load: nothing."""
-        return ()
 
     def to(self, device: torch.device) -> "LinearBridge":
         return replace(self, to_source=self.to_source.to(device), to_target=self.to_target.to(device))
 
     @property
     def lossy(self) -> bool:
-        """Whether what goes over it and back is not what it was, in the space with fewer numbers."""
         there, back = self.to_source.flat.weight, self.to_target.flat.weight
         both = there @ back if len(there) <= len(back) else back @ there
         exact = torch.allclose(both, torch.eye(len(both), device=both.device), atol=FIT_TOLERANCE)
@@ -176,44 +186,17 @@ class LinearBridge:
         """The bridge for a pair whose source is the target of this one."""
         return LinearBridge(self.target, self.source, self.to_target, self.to_source, self.is_fitted)
 
-    def between(self, small: Size, large: Size) -> None:
-        """Latents are resized outside of this bridge."""
-
-    def clean_to_source(self, clean: Tensor) -> Tensor:
-        return self.to_source(clean)
-
     def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
         return self.to_target.linear(adapted - source)
 
 
 @dataclass(frozen=True, eq=False)
-class FunctionBridge:
-    """A bridge of two functions of raw latents that need not be linear: a difference is that of what they lead to.
+class FunctionBridge(Bridge):
+    """A bridge of networks. They know no noise, which has a fitted map of its own."""
 
-    Noise is nothing that they know, so it passes by a fitted map, `noise_map`.
-    """
-
-    source: LatentShape
-    target: LatentShape
-    to_source: Callable[[Tensor], Tensor]
-    to_target: Callable[[Tensor], Tensor]
     noise_map: Affine
-    models: Sequence = ()
     is_fitted = True
     lossy = True
-
-    def to(self, device: torch.device) -> "FunctionBridge":
-        return self
-
-    def between(self, small: Size, large: Size) -> "FunctionBridge | None":
-        """Latents are resized outside of this bridge."""
-        return None
-
-    def clean_to_source(self, clean: Tensor) -> Tensor:
-        return self.to_source(clean)
-
-    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor:
-        return self.to_target(adapted) - self.to_target(source)
 
 
 def leads_between(bridge: Any, source: LatentShape, target: LatentShape) -> bool:
@@ -224,4 +207,5 @@ def leads_between(bridge: Any, source: LatentShape, target: LatentShape) -> bool
 
 def same_latents(shape: LatentShape) -> LinearBridge:
     """Return the bridge between two spaces that hold the same latents."""
-    return LinearBridge(shape, shape, eye(shape, shape), eye(shape, shape), is_fitted=False)
+    unchanged = Affine(torch.eye(shape.channels), torch.zeros(shape.channels))
+    return LinearBridge(shape, shape, unchanged, unchanged, is_fitted=False)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from .bridges import LatentShape, Size
+from .bridges import FunctionBridge, LinearBridge
 from .errors import require_number
 from .limits import Limits
 from .reuse import Reuse
@@ -40,41 +39,6 @@ class Branch:
         return self.positive, self.negative
 
 
-class Bridge(Protocol):
-    """The maps between the raw latents of a target and those of a source, both as pictures [B, C, H, W]."""
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether its size tells how much larger a picture is in the one space than in the other."""
-
-    @property
-    def lossy(self) -> bool:
-        """Whether what goes over it and back is not what it was."""
-
-    @property
-    def source(self) -> LatentShape: ...
-
-    @property
-    def target(self) -> LatentShape: ...
-
-    @property
-    def noise_map(self) -> Any:
-        """The map whose polar factor carries noise, a `bridges.Affine`."""
-
-    @property
-    def models(self) -> Sequence:
-        """What the host has to load."""
-
-    def to(self, device: torch.device) -> "Bridge": ...
-
-    def between(self, small: Size, large: Size) -> "Bridge | None":
-        """The bridge that leads between latents of these sizes by itself; None where they are resized outside of it."""
-
-    def clean_to_source(self, clean: Tensor) -> Tensor: ...
-
-    def delta_to_target(self, adapted: Tensor, source: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class View:
     """How the pair sees the target's state: at `scale` times its resolution, over a `bridge` between latents.
@@ -87,7 +51,7 @@ class View:
 
     scale: float = 1.0
     same_detail: bool = False
-    bridge: Bridge | None = None
+    bridge: LinearBridge | FunctionBridge | None = None
     edge: int | None = None
 
     @property

@@ -84,8 +84,11 @@ class VAEBridge(FunctionBridge):
             ThroughPixels(target_vae, source_vae),
             ThroughPixels(source_vae, target_vae),
             noise_map,
-            [source_vae.patcher, target_vae.patcher],
         )
+
+    @property
+    def models(self) -> list:
+        return [self.to_source.encoder.patcher, self.to_target.encoder.patcher]
 
     def between(self, small: Size, large: Size) -> "VAEBridge":
         """Return the bridge between latents of these sizes. Pictures are resized in pixels, where least is lost."""

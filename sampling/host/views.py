@@ -63,7 +63,7 @@ def open_mapping(target: ModelPatcher, delta: Delta, run: RunInput) -> StateMapp
         return to_model(delta) - to_model(torch.zeros_like(delta[:1]))
 
     maps = LatentMaps(
-        _chain(raw, picture, down, bridge.clean_to_source, source_latent, source_space.format.process_in),
+        _chain(raw, picture, down, bridge.to_source, source_latent, source_space.format.process_in),
         _chain(picture, noise_down, rotated, source_latent),
         delta_to_target,
     )

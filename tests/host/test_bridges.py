@@ -124,7 +124,7 @@ def test_pictures_of_many_sizes_are_seen_alike_by_both_vaes(vaes):
         *[((4, 128, 2), (32, 64, 1))] * 2,
     ]
     bridge, report = node("LatentBridgeFit").execute(images=images, source_vae=[vaes[0]], target_vae=[coarse]).result
-    assert bridge.clean_to_source(pairs[1][1][None]).shape == (1, 4, 12, 8)
+    assert bridge.to_source(pairs[1][1][None]).shape == (1, 4, 12, 8)
     assert "mean" in report
 
 
@@ -290,7 +290,7 @@ def test_networks_of_another_pack_are_a_bridge(interposer):
     assert (made.source.channels, made.target.channels, made.models, made.lossy) == (16, 4, (), True)
     latents = torch.randn(2, 4, 6, 10, generator=torch.Generator().manual_seed(3)) / 0.13025
     seen = Interposer().convert({"samples": latents}, "xl", "v3")[0]["samples"]
-    assert torch.equal(made.clean_to_source(latents), seen)
+    assert torch.equal(made.to_source(latents), seen)
     assert relative_error(made.noise_map(latents), seen) < 0.1
     back = [Interposer().convert({"samples": given}, "v3", "xl")[0]["samples"] for given in (2 * seen, seen)]
     assert torch.equal(made.delta_to_target(2 * seen, seen), back[0] - back[1])
@@ -408,7 +408,7 @@ def test_a_fit_at_a_lower_resolution_leads_there_by_itself(vaes, images, base, a
     lists = {"images": [images], "source_vae": [source_vae], "target_vae": [target_vae], "scale": [0.5]}
     fitted_bridge = run_node("LatentBridgeFit", **lists)
     assert fitted_bridge.source.downscale == 16
-    assert fitted_bridge.clean_to_source(torch.zeros(1, 4, 16, 16)).shape == (1, 4, 8, 8)
+    assert fitted_bridge.to_source(torch.zeros(1, 4, 16, 16)).shape == (1, 4, 8, 8)
     delta, sizes = option("DeltaBridge", pair(base, adapted), bridge=fitted_bridge), []
     with seen(base, lambda x: sizes.append(tuple(x.shape[2:]))):
         alone = advanced_sampler(model(3), delta, latent_image=latent(1, 16))["samples"]
