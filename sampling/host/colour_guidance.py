@@ -132,9 +132,9 @@ def _required(reference: Tensor) -> Tensor:
 def _colours_of(reference: Tensor, space: LatentSpace, preview: Affine, vae: Any) -> Tensor:
     """Return the colours [B, 3, h, w] in -1..1 of pictures [B, H, W, 3], about as coarse as a latent's."""
     if vae is not None:
-        if latent_shape(vae) != space.shape:
+        if (found := latent_shape(vae)) != space.shape:
             raise DeltaError(
-                f"The vae of the Delta Color Guidance makes latents of {latent_shape(vae)}, the model works on {space}."
+                f"The vae of the Delta Color Guidance makes latents of {found}, the model works on {space}."
                 " Connect the VAE that decodes this model's pictures, or none."
             )
         return preview(space.picture(space.from_raw(encode(vae, reference))).float())

@@ -12,11 +12,15 @@ from torch import Tensor
 from ..bridges import Affine, FunctionBridge, LatentShape, Size
 
 LONGEST_EDGE = 1024  # pixels of a picture that is fitted
+PROBE = 4  # latent pixels along the edge of a picture that is encoded to find a latent's shape
 
 
 def latent_shape(vae: Any, scale: float = 1.0) -> LatentShape:
-    """Return the shape of the latents of a VAE that sees pictures at `scale` times their size."""
-    return LatentShape(vae.latent_channels, round(vae.spacial_compression_encode() / scale))
+    """Return the shape of the latents of a VAE that sees pictures at `scale` times their size, by encoding one."""
+    # The host's own number is not always the VAE's: it has 8 for taef2, whose latents are at 1/16.
+    edge = PROBE * vae.spacial_compression_encode()
+    latent = encode(vae, torch.full((1, edge, edge, 3), 0.5))
+    return LatentShape(latent.shape[1], round(edge / latent.shape[-1] / scale))
 
 
 def encode(vae: Any, images: Tensor) -> Tensor:
@@ -63,11 +67,6 @@ class ThroughPixels:
     def __call__(self, latents: Tensor) -> Tensor:
         return encode(self.encoder, resized(decode(self.decoder, latents), self.size)).to(latents)
 
-    def leading_to(self, height: int, width: int) -> "ThroughPixels":
-        """Return the way that ends in latents of this size."""
-        downscale = latent_shape(self.encoder).downscale
-        return replace(self, size=(height * downscale, width * downscale))
-
 
 @dataclass(frozen=True, eq=False)
 class VAEBridge(FunctionBridge):
@@ -92,7 +91,12 @@ class VAEBridge(FunctionBridge):
 
     def between(self, small: Size, large: Size) -> "VAEBridge":
         """Return the bridge between latents of these sizes. Pictures are resized in pixels, where least is lost."""
-        return replace(self, to_source=self.to_source.leading_to(*small), to_target=self.to_target.leading_to(*large))
+        to_source, to_target = self.source.downscale, self.target.downscale
+        return replace(
+            self,
+            to_source=replace(self.to_source, size=(small[0] * to_source, small[1] * to_source)),
+            to_target=replace(self.to_target, size=(large[0] * to_target, large[1] * to_target)),
+        )
 
 
 def resized(images: Tensor, size: Size | None) -> Tensor:

@@ -403,6 +403,20 @@ def test_a_fit_without_pictures_makes_its_own(vaes):
     assert not made.lossy
 
 
+@pytest.mark.parametrize("name", ["LatentBridgeFit", "LatentBridgeVAE"])
+def test_a_vae_whose_latents_are_smaller_than_the_host_says(name):
+    """As those of taef2 are: at 1/16, and 1/8 by the host."""
+    finer, coarser = vae(4, 1), vae(4, 2, levels=5)
+    coarser.downscale_ratio = 8
+    given = {"source_vae": finer, "target_vae": coarser}
+    if name == "LatentBridgeFit":
+        given = {key: [each] for key, each in given.items()} | {"scale": [1.0]}
+    made = run_node(name, **given)
+    assert (made.source.downscale, made.target.downscale) == (8, 16)
+    assert made.to_source(torch.zeros(1, 4, 4, 4)).shape == (1, 4, 8, 8)
+    assert made.to_target(torch.zeros(1, 4, 8, 8)).shape == (1, 4, 4, 4)
+
+
 def test_a_fit_at_a_lower_resolution_leads_there_by_itself(vaes, images, base, adapted):
     source_vae, target_vae = vaes[0], vae(4, 3)
     lists = {"images": [images], "source_vae": [source_vae], "target_vae": [target_vae], "scale": [0.5]}
