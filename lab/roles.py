@@ -13,7 +13,7 @@ from sampling.call import States, call
 from sampling.delta import Delta, add_all
 from sampling.noise_levels import NoiseLevels
 from sampling.prediction import TARGET
-from sampling.prepared_delta import DeltaState, PreparedDelta
+from sampling.prepared_delta import PreparedDelta
 from sampling.state_mapping import LatentMaps, StateMapping, noise_map
 
 from . import autoencoder, diffusion, lifted, shapes
@@ -84,9 +84,9 @@ def crossing_between(coder, source, adapted, target, batch: int, seed: int, same
         return target.scale * bridge.delta_to_target(adapted / source.scale, source_prediction / source.scale)
 
     linear = affine_of(clean_to_source, target.channels, 1, 1)
-    noise_to_source = noise_map(linear, (batch, source.channels, 16, 16), seed)
+    noise_to_source = noise_map(linear, (source.channels, 16, 16), range(seed, seed + batch))
     maps = LatentMaps(clean_to_source, noise_to_source, delta_to_target)
-    return StateMapping(*known, maps, scale(linear) if same_detail else 1.0)
+    return StateMapping(*known, lambda size: maps, scale(linear) if same_detail else 1.0)
 
 
 def with_delta(
@@ -99,7 +99,7 @@ def with_delta(
     models = {"source": source, "adapted": adapted, TARGET: target}
     settings = Delta(None, None, strength)
     delta = PreparedDelta(settings, mapping, "source", "adapted", torch.zeros(1), lambda percent: 0.0)
-    states: States = {delta: DeltaState()}
+    states: States = {}
 
     def evaluate(requests):
         return {who: (models[who](request.x, request.sigma),) for request in requests for who in request.models}

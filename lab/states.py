@@ -46,7 +46,7 @@ def sample(
         return mix(state, torch.zeros_like(state), sigma, levels)
 
     start = (1 + ratios[0] ** 2).sqrt()
-    state, companion, last = noise * start, mapping.maps.noise_to_source(noise) * start, None
+    state, companion, last = noise * start, mapping.maps((16, 16)).noise_to_source(noise) * start, None
     for now, then in itertools.pairwise(ratios):
         sigma = sigma_at(now.expand(len(noise)), mapping.levels)
         down, up = diffusion.ancestral_step(now, then, eta=float(ancestral))
@@ -72,7 +72,7 @@ def sample(
         last = clean + difference
         state = step(state, last)
         if way == "companion":
-            companion = step(companion, mapping.maps.clean_to_source(last))
+            companion = step(companion, mapping.maps((16, 16)).clean_to_source(last))
     return state
 
 

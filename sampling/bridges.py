@@ -45,7 +45,7 @@ class Affine:
     fold: int = 1
     unfold: int = 1
 
-    def to(self, device: torch.device) -> "Affine":
+    def to(self, device: torch.device | None) -> "Affine":
         return replace(self, weight=self.weight.to(device), bias=self.bias.to(device))
 
     @property

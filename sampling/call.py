@@ -9,7 +9,7 @@ samplers step along the unconditional part of the prediction: where it is given,
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
+from torch import Size, Tensor
 
 from .delta import Combine
 from .noise_levels import signal_of
@@ -18,7 +18,8 @@ from .prepared_delta import DeltaState, PreparedDelta
 from .state_mapping import ProjectedState, StateMapping
 
 Contributions = Mapping[PreparedDelta, Contribution]
-States = Mapping[PreparedDelta, DeltaState]
+# A sampler may call at other sizes than the run's. What a delta keeps is for latents of one shape.
+States = Mapping[tuple[PreparedDelta, Size], DeltaState]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,36 +43,38 @@ def call(
 ) -> CallResult:
     """Return the prediction with `deltas` at the target's noisy latent x [B, C, ...] and sigma [B].
 
-    `combine` has a rule for each layer of deltas. `states` are those after the last call, `DeltaState()` at the start
-    of a run. `mask` is 1 where the sampler denoises and 0 where it keeps the latent image (inpainting).
+    `combine` has a rule for each layer of deltas. `states` are those after the last call, empty at the start of a run.
+    `mask` is that of the call: 1 where the sampler denoises and 0 where it keeps the latent image (inpainting).
     """
     # Reading the noise level makes a GPU wait, so it is read only where an option needs it.
     level = sigma.flatten()[0].item() if any(delta.needs_sigma for delta in deltas) else None
     strengths = {delta: strength for delta in deltas if (strength := delta.strength(level)) != 0}
+    before = {delta: states.get((delta, x.shape), DeltaState()) for delta in strengths}
     for delta in strengths:
-        x = _without_applied(x, sigma, delta, states[delta], mask)
+        x = _without_applied(x, sigma, delta, before[delta], mask)
 
     target = evaluate([Request((TARGET,), x, sigma)])[TARGET]
     pairs = _Pairs(x, sigma, target, evaluate)
     contributions: dict[PreparedDelta, Contribution] = {}
     after = dict(states)
     for delta, strength in strengths.items():
-        lossy_raw = states[delta].lossy_raw
-        reuse, evaluated = delta.reuse.observe(states[delta].reuse, level, target[0])
+        reuse, evaluated = delta.reuse.observe(before[delta].reuse, level, target[0])
+        in_source = before[delta].in_source
         if evaluated:
             negative = sum(other for each, other in strengths.items() if each.pair == delta.pair) < 0
-            adapted, source = pairs.predictions(delta, lossy_raw, negative)
-            raw, lossy_raw = delta.mapping.difference(adapted, source), adapted[0] - source[0]
+            adapted, source = pairs.predictions(delta, before[delta], negative, mask)
+            raw, in_source = pairs.state(delta.mapping).difference(adapted, source), adapted[0] - source[0]
             reuse = delta.reuse.keep(reuse, raw)
         else:
             raw = delta.reuse.value(reuse, fades=not delta.is_lossy)
         if delta.adapted is None:
             # The target with the layers before this one takes the place of the adapted model.
-            before = _combined(target, contributions, combine[: delta.layer])
-            raw = tuple(r + (b - t) for r, b, t in zip(raw, before, target, strict=True))
+            below = _combined(target, contributions, combine[: delta.layer])
+            raw = tuple(r + (b - t) for r, b, t in zip(raw, below, target, strict=True))
         applied = tuple(strength * delta.shaped(r, t) for r, t in zip(raw, target, strict=False))
         contributions[delta] = Contribution(raw, applied, evaluated)
-        after[delta] = DeltaState(reuse, lossy_raw, applied[0]) if delta.is_lossy else DeltaState(reuse)
+        lossy = (in_source, applied[0], mask) if delta.is_lossy else ()
+        after[delta, x.shape] = DeltaState(reuse, *lossy)
     return CallResult(_combined(target, contributions, combine), target, contributions, after)
 
 
@@ -85,10 +88,9 @@ def _combined(target: Prediction, contributions: Contributions, combine: Sequenc
 
 def _without_applied(x: Tensor, sigma: Tensor, delta: PreparedDelta, state: DeltaState, mask: Tensor | None) -> Tensor:
     """Return the target's noisy latent x [B, C, ...] without what a lossy `delta` added at the last call."""
-    if state.lossy_applied is None:
+    if state.applied is None:
         return x
-    applied = state.lossy_applied if mask is None else state.lossy_applied * mask.to(x)
-    return x - signal_of(applied, sigma, delta.mapping.levels)
+    return x - signal_of(state.left_of(state.applied, mask), sigma, delta.mapping.levels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,24 +111,24 @@ class _Pairs:
         return self.projected[mapping]
 
     def predictions(
-        self, delta: PreparedDelta, lossy_raw: Tensor | None, negative: bool
+        self, delta: PreparedDelta, before: DeltaState, negative: bool, mask: Tensor | None
     ) -> tuple[Prediction, Prediction]:
         """Return what adapted and source predict, in their latents.
 
-        With `lossy_raw` (`DeltaState`) the branch that the delta leads to sees all of it: adapted, or source where
-        the strength is `negative`.
+        Over a lossy bridge the branch that the delta leads to sees all of it: adapted, or source where the strength
+        is `negative`.
         """
         state, branches = self.state(delta.mapping), (delta.source, delta.adapted)
         levels = dict(zip(branches, delta.mapping.branches, strict=True))
-        leads_to = None if lossy_raw is None else branches[not negative]
+        leads_to = None if before.in_source is None else branches[not negative]
         missing = [who for who in levels if who not in (None, leads_to) and who not in self.predicted]
         requests = [
             Request(tuple(who for who in missing if levels[who] == each), *state.for_branch(each))
             for each in dict.fromkeys(levels[who] for who in missing)
         ]
-        if lossy_raw is not None:
+        if before.in_source is not None:
             x, sigma = state.for_branch(levels[leads_to])
-            shift = signal_of(lossy_raw, sigma, levels[leads_to])
+            shift = signal_of(before.left_of(before.in_source, mask), sigma, levels[leads_to])
             requests.append(Request((leads_to,), x - shift if negative else x + shift, sigma))
         found = self.evaluate(requests) if requests else {}
         self.predicted.update((who, found[who]) for who in missing)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .delta import Delta
 from .limits import limited
+from .resize import mask_for
 from .reuse import ReuseController, ReuseState
 from .schedule import Progress
 from .state_mapping import StateMapping
@@ -19,16 +20,23 @@ from .state_mapping import StateMapping
 
 @dataclass(frozen=True, eq=False)
 class DeltaState:
-    """What a delta has kept of earlier calls of its run.
+    """What a delta has kept of earlier calls of its run, at latents of one size.
 
-    Over a lossy bridge, source and target would each misread a state that holds the delta already. So both see it
-    without `lossy_applied` (what the last call added, in the target's latents), and adapted sees it with all of
-    `lossy_raw` (what the last evaluation found, in the source's latents).
+    The rest is for lossy bridges. Source and target would each misread a state that holds the delta already. So both
+    see it without `applied` (what the last call added, in the target's latents), and adapted sees it with all of
+    `in_source` (what the last evaluation found, in the source's latents). `mask` is that of the last call.
     """
 
     reuse: ReuseState = field(default_factory=ReuseState)
-    lossy_raw: Tensor | None = None
-    lossy_applied: Tensor | None = None
+    in_source: Tensor | None = None
+    applied: Tensor | None = None
+    mask: Tensor | None = None
+
+    def left_of(self, change: Tensor, mask: Tensor | None) -> Tensor:
+        """Return what masks leave of a `change` [B, C, ...]: samplers mask after one call and before the next."""
+        for each in (self.mask, mask):
+            change = change if each is None else change * mask_for(each, change)
+        return change
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +44,7 @@ class PreparedDelta:
     """A delta of a run of the target with the schedule `sigmas`.
 
     `source` and `adapted` are models of requests, `adapted` is None where the target takes its place. `sigma_of` gives
-    the sigma of a percentage of the run, as the target's model counts it. `masks` broadcast to the target's latent.
+    the sigma of a percentage of the run, as the target's model counts it. `masks` are [B, 1, ..., H, W] or [1, ...].
     Deltas of one `layer` were put on the target together, those of lower layers before.
     """
 
@@ -82,7 +90,7 @@ class PreparedDelta:
         for limits in self.settings.limits:
             raw = limited(raw, prediction, limits)
         for mask in self.masks:
-            raw = raw * mask
+            raw = raw * mask_for(mask, raw)
         return raw
 
     @cached_property

@@ -15,7 +15,7 @@ class Resize:
     """
 
     def __init__(self, large: tuple[int, int], small: tuple[int, int], device: torch.device | None = None):
-        self.large, self.small = large, small
+        self.large, self.small, self.device = large, small, device
         averages = [box_filter(*sizes) for sizes in zip(small, large, strict=True)]
         self._average = [a.float().to(device) for a in averages]
         self._average_noise = [polar(a).float().to(device) for a in averages]
@@ -50,3 +50,11 @@ def box_filter(after: int, before: int) -> Tensor:
     pixels = torch.arange(before, dtype=torch.float64)
     covered = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
     return covered.clamp(min=0) * after / before
+
+
+def mask_for(mask: Tensor, latent: Tensor) -> Tensor:
+    """Return a mask [B, 1, ..., H, W] in the height and width of a latent [B, C, ..., h, w]."""
+    if mask.shape[-2:] == latent.shape[-2:]:
+        return mask.to(latent)
+    resized = F.interpolate(mask.flatten(1, -3), latent.shape[-2:], mode="bilinear")
+    return resized.reshape(len(mask), 1, *[1] * (latent.ndim - 4), *latent.shape[-2:]).to(latent)

@@ -13,6 +13,7 @@ from .noise_levels import NoiseLevels, noise_to_signal
 from .prediction import Prediction
 
 ROUNDING = 1e-4  # relative, of a noise level that a sampler works out again
+GROWTH = 2  # by how much a delta may grow without an evaluation: where noise rises, little tells how much comes
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Reuse:
     delta is held, or goes on in a straight line through the last two noise levels. The line is one
     over the noise-to-signal ratio: over the sigma of a flow, or its logarithm, it overshoots.
 
-    `places` are noise-to-signal ratios. A delta is evaluated when the noise reaches the level of the run that is
-    nearest to one, and fades in between (`share_of_noise`).
+    `places` are noise-to-signal ratios. A delta is evaluated when the noise crosses the level of the run that is
+    nearest to one, and fades in between (`share_of_noise`). Where noise rises it grows by `GROWTH` at most.
     """
 
     every: int = 1
@@ -82,9 +83,10 @@ class ReuseController:
             change += ((target - state.target).abs().mean() / state.target.abs().mean()).item()
         before, now = ([at <= place * (1 + ROUNDING) for place in self.places] for at in (state.ratio, ratio))
         by_step = every > 1 and abs(step - state.evaluated_step) >= every
-        due = not state.values or by_step or before != now or 0 < threshold <= change
+        by_growth = self.places and state.values and fading(state.values[-1][0], ratio) > GROWTH
+        due = not state.values or by_step or before != now or by_growth or 0 < threshold <= change
         seen = target if threshold > 0 else None
-        return replace(state, ratio=ratio, step=step, target=seen, change=change), due
+        return replace(state, ratio=ratio, step=step, target=seen, change=change), bool(due)
 
     def keep(self, state: ReuseState, raw: Prediction) -> ReuseState:
         """Return the state after an evaluation that found `raw`."""
@@ -102,8 +104,7 @@ class ReuseController:
             share = (state.ratio - ratio) / (ratio - ratio_before)
             return tuple(torch.lerp(a, b, 1 + share) for a, b in zip(raw_before, raw, strict=True))
         if self.settings.places and fades:
-            fade = share_of_noise(state.ratio) / share_of_noise(ratio)
-            return tuple(part * fade for part in raw)
+            return tuple(part * fading(ratio, state.ratio) for part in raw)
         return raw
 
 
@@ -115,6 +116,11 @@ def share_of_noise(ratio: float) -> float:
     structure of many sizes c, which together fade more slowly. For a flow this is its sigma.
     """
     return 1 / (1 + 1 / ratio) if ratio > 0 else 0.0
+
+
+def fading(before: float, ratio: float) -> float:
+    """Return the factor by which a delta fades from one noise-to-signal ratio to another."""
+    return share_of_noise(ratio) / max(share_of_noise(before), 1e-12)
 
 
 def nearest(place: float, ratios: Sequence[float]) -> float:

@@ -25,17 +25,17 @@ class NoiseMap:
     rotation: Affine
     missing: Tensor
 
-    def to(self, device: torch.device) -> "NoiseMap":
+    def to(self, device: torch.device | None) -> "NoiseMap":
         return NoiseMap(self.rotation.to(device), self.missing.to(device))
 
     def __call__(self, noise: Tensor) -> Tensor:
         return self.rotation.linear(noise) + self.missing.to(noise)
 
 
-def noise_map(clean_map: Affine, shape: Sequence[int], seed: int) -> NoiseMap:
-    """Return the map of noise beside `clean_map`; its fixed part is for latents of the source's `shape` [B, C, H, W].
+def noise_map(clean_map: Affine, shape: Sequence[int], seeds: Sequence[int]) -> NoiseMap:
+    """Return the map of noise beside `clean_map`, for latents of the source's `shape` [C, H, W].
 
-    Directions that the target's latents lack get noise drawn from `seed`.
+    Directions that the target's latents lack get noise that is drawn for each image from one of `seeds`.
     """
     weight = polar(clean_map.weight)
     after = len(weight)
@@ -43,8 +43,8 @@ def noise_map(clean_map: Affine, shape: Sequence[int], seed: int) -> NoiseMap:
     if torch.linalg.matrix_rank(weight) == after:
         return NoiseMap(rotation, torch.zeros(()))
     lacking = Affine(torch.eye(after) - weight @ weight.T, rotation.bias, clean_map.unfold, clean_map.unfold)
-    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-    return NoiseMap(rotation, lacking.linear(drawn))
+    drawn = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return NoiseMap(rotation, lacking.linear(torch.stack(drawn)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +63,15 @@ class LatentMaps:
 class StateMapping:
     """How the branches of a delta see a target's state, and how the delta gets to the target.
 
-    `levels` are the target's, `branches` those of source and adapted. `maps` is None where all have the same latents.
-    `detail` is the share of the target's noise-to-signal ratio that the branches get. `lossy` says that what goes to
-    the source's latents and back is not what it was.
+    `levels` are the target's, `branches` those of source and adapted. `maps` returns the maps for a height and width of
+    the target's latents; it is None where all have the same latents. `detail` is the share of the target's
+    noise-to-signal ratio that the branches get. `lossy` says that what goes to the source's latents and back is not
+    what it was.
     """
 
     levels: NoiseLevels
     branches: tuple[NoiseLevels, NoiseLevels]
-    maps: LatentMaps | None = None
+    maps: Callable[[tuple[int, int]], LatentMaps] | None = None
     detail: float = 1.0
     lossy: bool = False
 
@@ -93,11 +94,6 @@ class StateMapping:
         level = sigma_at(known, branch)
         # What need not change is not rounded either.
         return torch.where(known == ratio, sigma, level) if self.is_passthrough(branch) else level
-
-    def difference(self, adapted: Prediction, source: Prediction) -> Prediction:
-        """Return adapted - source in the target's latents."""
-        to_target = torch.sub if self.maps is None else self.maps.delta_to_target
-        return tuple(to_target(a, s) for a, s in zip(adapted, source, strict=False))
 
     @cached_property
     def _known(self) -> tuple[float, float]:
@@ -129,9 +125,18 @@ class ProjectedState:
         """The target's prediction, in the source's latents."""
         return (self._clean, *map(self._to_source, self._target[1:]))
 
+    def difference(self, adapted: Prediction, source: Prediction) -> Prediction:
+        """Return adapted - source in the target's latents."""
+        to_target = torch.sub if self._maps is None else self._maps.delta_to_target
+        return tuple(to_target(a, s) for a, s in zip(adapted, source, strict=False))
+
     def _to_source(self, clean: Tensor) -> Tensor:
-        maps = self._mapping.maps
-        return clean if maps is None else maps.clean_to_source(clean)
+        return clean if self._maps is None else self._maps.clean_to_source(clean)
+
+    @cached_property
+    def _maps(self) -> LatentMaps | None:
+        height, width = self._x.shape[-2:]
+        return None if self._mapping.maps is None else self._mapping.maps((height, width))
 
     @cached_property
     def _clean(self) -> Tensor:
@@ -140,6 +145,5 @@ class ProjectedState:
     @cached_property
     def _noise(self) -> Tensor:
         """The state's noise, in the source's latents."""
-        maps = self._mapping.maps
         noise = noise_in(self._x, self._target[0], self._sigma, self._mapping.levels)
-        return noise if maps is None else maps.noise_to_source(noise)
+        return noise if self._maps is None else self._maps.noise_to_source(noise)

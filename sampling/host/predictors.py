@@ -15,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..delta import Branch
+from ..errors import DeltaError
 from ..noise_levels import NoiseLevels, noise_to_signal
 from ..prediction import Prediction
 from .advice import explain
@@ -43,7 +44,7 @@ class Predictor:
     def __post_init__(self):
         self.patcher.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, KEY, _already_loaded)
         self.levels = noise_levels(self.patcher, self.role)
-        self.guider = comfy.samplers.CFGGuider(self.patcher)
+        self.guider = BranchGuider(self.patcher)
         self.guider.set_conds(*with_own_schedules(*self.branch.prompts))
         self.guider.set_cfg(self.branch.cfg)
 
@@ -107,7 +108,28 @@ class Predictor:
         except Exception as error:
             explain(error, (self.role, self.guider))
             raise
-        return guidance.prediction(denoised, x.device)
+        return guidance.prediction(tensors_of(denoised, self.role)[0], x.device)
+
+
+class BranchGuider(comfy.samplers.CFGGuider):
+    """A guider that predicts as the host does, also while a pack has put its own method into the host's class."""
+
+    predict_noise = comfy.samplers.CFGGuider.predict_noise
+
+
+def tensors_of(found: Any, role: str) -> Sequence[Tensor]:
+    """Return what a guider's `predict_noise` returned: one prediction, or the several of a pack that changes it.
+
+    Raises DeltaError where that is anything else.
+    """
+    tensors = found if isinstance(found, tuple) else (found,)
+    if not tensors or not all(map(torch.is_tensor, tensors)):
+        kinds = ", ".join(type(each).__name__ for each in tensors) or "nothing"
+        raise DeltaError(
+            f"The {role} model's predict_noise returned {kinds}. A tensor was expected, or a tuple of tensors. Another "
+            "pack has changed how this model predicts: take its node off the model, or leave the delta out."
+        )
+    return tensors
 
 
 def open_all(predictors: Sequence[tuple[Predictor, RunInput]], then: Callable[[], Any]) -> Any:

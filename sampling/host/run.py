@@ -7,6 +7,7 @@ Where a branch of a delta is such a model itself, its run is inside of the targe
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,14 +20,13 @@ from ..call import Contributions, States, call
 from ..delta import Deltas, role_names
 from ..errors import require_finite
 from ..prediction import TARGET, Prediction, Request
-from ..prepared_delta import DeltaState
 from ..trace import Trace, sizes
 from .advice import check_models, explain, require_inputs
 from .batching import predict
 from .carried import KEY, Carrier, Layer, Watch, carried, take_off
 from .deltas import Shared, open_deltas
 from .found_bridges import with_bridges
-from .predictors import GuidanceRecord, Predictor, open_all
+from .predictors import GuidanceRecord, Predictor, open_all, tensors_of
 from .run_input import RunInput, run_input, run_of_branch
 
 # What the last run of each DELTA that was wired to a model has noted, delta by delta.
@@ -71,15 +71,24 @@ def _start_run(layers: Sequence[Layer], executor, *args, **kwargs):
 class _Run:
     """One sampling run of the model in a `role`: the predictors it opens, and what it adds to the predictions."""
 
-    def __init__(self, role: str, guider: CFGGuider, layers: Sequence[Layer], started_with: RunInput, shared: Shared):
+    def __init__(
+        self,
+        role: str,
+        guider: CFGGuider,
+        layers: Sequence[Layer],
+        started_with: RunInput,
+        shared: Shared,
+        outer: "_Run | None" = None,
+    ):
         acting = [delta for layer in layers for delta in layer.acting]
         names = role_names(acting, role)
         require_inputs(guider, started_with, acting, names)
-        self.role, self.target, self.started_with = role, guider.model_patcher, started_with
+        self.role, self.target, self.started_with, self.outer = role, guider.model_patcher, started_with, outer
+        self.mask = started_with.denoise_mask
         self.combine = [layer.wired.combine for layer in layers]
         self.deltas = open_deltas(self.target, layers, names, started_with, shared)
         self.shows = [layer.watch(len(started_with.sigmas) - 1) if layer.watch else None for layer in layers]
-        self.states: States = {delta: DeltaState() for delta in self.deltas}
+        self.states: States = {}
         self.traces = {delta: Trace() for delta in self.deltas}
         for number, layer in enumerate(layers):
             _traces[layer.wired] = [trace for delta, trace in self.traces.items() if delta.layer == number]
@@ -89,10 +98,11 @@ class _Run:
                 self.opened[each] = run_of_branch(delta.mapping, self.target, each.patcher, each.levels, started_with)
         self.bridge_models = [model for delta in acting if (bridge := delta.view.bridge) for model in bridge.models]
         self.inside = [
-            _Run(each.role, each.guider, own, run, shared)
+            _Run(each.role, each.guider, own, run, shared, self)
             for each, run in self.opened.items()
             if (own := carried(each.branch.model))
         ]
+        self.is_lossy: bool = any(delta.is_lossy for delta in self.deltas) or any(run.is_lossy for run in self.inside)
         self.post_cfg_before_sampler = len(guider.model_options.get("sampler_post_cfg_function", []))
 
     def wrappers(self) -> dict[str, Callable]:
@@ -131,13 +141,16 @@ class _Run:
         guidance = GuidanceRecord(with_uncond)
         model_options = {**model_options, "sampler_post_cfg_function": [*own, guidance]}
         by_role: dict[str, Tensor] = {}
+        others: Sequence[Tensor] = ()
 
         def predict_target(request: Request) -> dict[Hashable, Prediction]:
+            nonlocal others
             try:
-                denoised = executor(request.x, request.sigma, model_options, seed, **kwargs)
+                found = executor(request.x, request.sigma, model_options, seed, **kwargs)
             except Exception as error:
                 explain(error, (self.role, executor.class_obj))
                 raise
+            denoised, *others = tensors_of(found, self.role)
             return {TARGET: guidance.prediction(denoised)}
 
         def evaluate(requests: Sequence[Request]) -> dict[Hashable, Prediction]:
@@ -148,8 +161,8 @@ class _Run:
             by_role.update((getattr(model, "role", self.role), parts[0]) for model, parts in found.items())
             return found
 
-        mask = self.started_with.denoise_mask
-        result = call(self.deltas, self.combine, self.states, x, timestep, evaluate, mask)
+        self.mask = self.step_mask(executor.class_obj, timestep, model_options)
+        result = call(self.deltas, self.combine, self.states, x, timestep, evaluate, self.mask)
         denoised = result.prediction[0]
         for function in to_tell:
             denoised = function({**guidance.with_deltas(result.prediction, result.target), "denoised": denoised})
@@ -161,7 +174,17 @@ class _Run:
         if any(self.shows):
             # The check above has waited for the device already.
             self.show(result.contributions)
-        return denoised
+        # Some packs predict twice at once, with two scales of guidance.
+        return (denoised, *(other + (denoised - result.target[0]) for other in others)) if others else denoised
+
+    def step_mask(self, guider: CFGGuider, sigma: Tensor, model_options: dict) -> Any:
+        """Return what the sampler denoises in this call: 1, and 0 where it keeps the latent image."""
+        if self.outer is not None:
+            return self.outer.mask
+        mask, change = self.started_with.denoise_mask, model_options.get("denoise_mask_function")
+        if mask is None or change is None or not self.is_lossy:
+            return mask
+        return change(sigma, mask, extra_options={"model": guider, "sigmas": self.started_with.sigmas})
 
     def show(self, contributions: Contributions) -> None:
         found = sizes([self.traces[delta].entries[-1] for delta in contributions])

@@ -65,12 +65,14 @@ def run_of_branch(
     if mapping.maps is None:
         return replace(run, sigmas=sigmas)
     space, source_space = LatentSpace.of(target), LatentSpace.of(patcher)
-    noise, image, mask = mapping.maps.noise_to_source(run.noise), run.latent_image, run.denoise_mask
+    height, width = run.noise.shape[-2:]
+    maps = mapping.maps((height, width))
+    noise, image, mask = maps.noise_to_source(run.noise), run.latent_image, run.denoise_mask
     if image.count_nonzero() == 0:
         # The host takes zeros for "no picture", and does not scale or shift them.
         image = torch.zeros_like(noise)
     else:
-        seen = mapping.maps.clean_to_source(space.from_raw(space.picture(image)))
+        seen = maps.clean_to_source(space.from_raw(space.picture(image)))
         image = source_space.latent(source_space.raw_picture(seen))
     if mask is not None:
         mask = source_space.latent(space.picture(mask))

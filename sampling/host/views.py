@@ -1,7 +1,9 @@
 """How a delta's pair sees a target of the host: the state mapping of its view and the models' latents and noise."""
 
 import math
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import comfy.supported_models
 import torch
@@ -9,7 +11,7 @@ from comfy.model_base import ModelType
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..bridges import affine_of, same_latents
+from ..bridges import Affine, FunctionBridge, LinearBridge, Size, affine_of, same_latents
 from ..bridges import scale as scale_of
 from ..delta import Delta, View, role_names
 from ..noise_levels import NoiseLevels
@@ -29,32 +31,61 @@ def open_mapping(target: ModelPatcher, delta: Delta, run: RunInput) -> StateMapp
         return StateMapping(*levels)
     space, source_space = LatentSpace.of(target), LatentSpace.of(delta.source.model)
     bridge = (view.bridge or same_latents(space.shape)).to(target.load_device)
-    fold, unfold = bridge.noise_map.fold, bridge.noise_map.unfold
-    batch, _, *large = space.picture(run.noise).shape
     # A bridge that was fitted at a lower resolution leads there by itself.
     scale = min(1.0, scale * bridge.source.downscale / source_space.shape.downscale)
-    small = large if scale == 1.0 else [fold * max(1, round(edge * scale / fold)) for edge in large]
-    own_size = (small[0] // fold * unfold, small[1] // fold * unfold)
-    resize = Resize((large[0], large[1]), (small[0], small[1]), target.load_device)
-    smaller = resize.small != resize.large
-    down, noise_down, up = (resize.down, resize.noise_down, resize.up) if smaller else (None, None, None)
-    if smaller and (resizing := bridge.between(own_size, resize.large)) is not None:
-        bridge, down, up = resizing, None, None
 
     def in_model_space(probe: Tensor) -> Tensor:
         raw = bridge.noise_map(space.raw_picture(space.latent(probe)))
         return source_space.picture(source_space.from_raw(raw))
 
-    linear = affine_of(in_model_space, space.shape.channels, fold, unfold)
-    noise_shape = (batch, source_space.shape.channels, *own_size)
-    rotated = noise_map(linear, noise_shape, run.seed or 0).to(target.load_device)
+    linear = affine_of(in_model_space, space.shape.channels, bridge.noise_map.fold, bridge.noise_map.unfold)
+    pictures = space.picture(run.noise)
+    seeds = [zlib.crc32(noise.cpu().float().numpy().tobytes()) for noise in pictures]
+    height, width = pictures.shape[-2:]
+
+    @cache
+    def maps(size: Size) -> LatentMaps:
+        return latent_maps(space, source_space, bridge, resize_by(scale, size, bridge, target), linear, seeds)
+
+    # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
+    detail = scale_of(linear) if bridge.is_fitted or view.same_detail else 1.0
+    if view.same_detail:
+        detail *= resize_by(scale, (height, width), bridge, target).ratio
+    return StateMapping(*levels, maps, detail, bridge.lossy)
+
+
+def resize_by(scale: float, size: Size, bridge: LinearBridge | FunctionBridge, target: ModelPatcher) -> Resize:
+    """Return the change of a target's latents of `size` to `scale` times that, in whole blocks of the bridge."""
+    fold = bridge.noise_map.fold
+    small = size if scale == 1.0 else tuple(fold * max(1, round(edge * scale / fold)) for edge in size)
+    return Resize(size, (small[0], small[1]), target.load_device)
+
+
+def latent_maps(
+    space: LatentSpace,
+    source_space: LatentSpace,
+    bridge: LinearBridge | FunctionBridge,
+    resize: Resize,
+    linear: Affine,
+    seeds: Sequence[int],
+) -> LatentMaps:
+    """Return the maps between latents of two spaces, over `bridge` and `resize`.
+
+    `linear` is the bridge's map for noise in the models' own latents. `seeds` give each image's missing noise.
+    """
+    height, width = (edge // linear.fold * linear.unfold for edge in resize.small)
+    rotated = noise_map(linear, (source_space.shape.channels, height, width), seeds).to(resize.device)
+    smaller = resize.small != resize.large
+    down, noise_down, up = (resize.down, resize.noise_down, resize.up) if smaller else (None, None, None)
+    if smaller and (resizing := bridge.between((height, width), resize.large)) is not None:
+        bridge, down, up = resizing, None, None
 
     # Latents of two axes are pictures as they are, and what is not resized needs no step for it.
     picture, latent = (space.picture, space.latent) if space.axes > 2 else (None, None)
     source_picture, source_latent = (
         (source_space.picture, source_space.latent) if source_space.axes > 2 else (None, None)
     )
-    raw, to_model = space.format.process_out, space.format.process_in
+    to_model = space.format.process_in
     source_raw = _chain(source_space.format.process_out, source_picture)
     back = _chain(up, latent)
 
@@ -62,15 +93,13 @@ def open_mapping(target: ModelPatcher, delta: Delta, run: RunInput) -> StateMapp
         delta = back(bridge.delta_to_target(source_raw(adapted), source_raw(source)))
         return to_model(delta) - to_model(torch.zeros_like(delta[:1]))
 
-    maps = LatentMaps(
-        _chain(raw, picture, down, bridge.to_source, source_latent, source_space.format.process_in),
+    return LatentMaps(
+        _chain(
+            space.format.process_out, picture, down, bridge.to_source, source_latent, source_space.format.process_in
+        ),
         _chain(picture, noise_down, rotated, source_latent),
         delta_to_target,
     )
-    # A fitted bridge says how much larger or smaller the same picture is in the source's latents.
-    detail = scale_of(linear) if bridge.is_fitted or view.same_detail else 1.0
-    detail = resize.ratio * detail if view.same_detail else detail
-    return StateMapping(*levels, maps, detail, bridge.lossy)
 
 
 def _chain(*steps: Step | None) -> Step:

@@ -10,7 +10,7 @@ from sampling.delta import Branch, Delta, Deltas, add_all
 from sampling.limits import Limits, limited
 from sampling.noise_levels import NoiseLevels
 from sampling.prediction import TARGET
-from sampling.prepared_delta import DeltaState, PreparedDelta
+from sampling.prepared_delta import PreparedDelta
 from sampling.reuse import Reuse
 from sampling.state_mapping import LatentMaps, ProjectedState, StateMapping
 
@@ -45,9 +45,8 @@ def prepared(delta=None, source="source", adapted="adapted", mapping=None, masks
 
 
 def called(deltas, models, x=None, sigma=2.0, states=None, combine=add_all, **more):
-    states = states or {delta: DeltaState() for delta in deltas}
     x = noise(9) if x is None else x
-    return call(deltas, [combine], states, x, torch.full((2,), sigma), models, **more)
+    return call(deltas, [combine], states or {}, x, torch.full((2,), sigma), models, **more)
 
 
 def predicted(*given, **more):
@@ -105,7 +104,7 @@ def doubled(latent):
     return torch.nn.functional.interpolate(latent, scale_factor=2, mode="bilinear")
 
 
-HALF = LatentMaps(halved, lambda e: 2 * halved(e), lambda a, s: doubled(a - s))
+HALF_MAPS = LatentMaps(halved, lambda e: 2 * halved(e), lambda a, s: doubled(a - s))
 
 
 def test_a_mapping_projects_the_state_once_a_call():
@@ -115,7 +114,7 @@ def test_a_mapping_projects_the_state_once_a_call():
         projected.append(latent)
         return halved(latent)
 
-    mapping = StateMapping(LEVELS, (LEVELS, LEVELS), replace(HALF, clean_to_source=counted))
+    mapping = StateMapping(LEVELS, (LEVELS, LEVELS), lambda size: replace(HALF_MAPS, clean_to_source=counted))
     models = Models(target=T, source=noise(2, 4), adapted=noise(3, 4), other=noise(4, 4))
     predicted([prepared(mapping=mapping), prepared(mapping=mapping, adapted="other")], models)
     assert len(projected) == 1
@@ -124,7 +123,7 @@ def test_a_mapping_projects_the_state_once_a_call():
 
 def test_branches_of_different_noise_levels_are_asked_at_states_of_their_own():
     flow = NoiseLevels(True, 0.001, 1.0)
-    mapping = StateMapping(LEVELS, (LEVELS, flow), HALF)
+    mapping = StateMapping(LEVELS, (LEVELS, flow), lambda size: HALF_MAPS)
     state = ProjectedState(mapping, noise(9), torch.full((2,), 2.0), (T,))
     (x, sigma), (flow_x, flow_sigma) = state.for_branch(LEVELS), state.for_branch(flow)
     torch.testing.assert_close(flow_sigma, sigma / (1 + sigma))
@@ -135,9 +134,8 @@ def test_branches_of_different_noise_levels_are_asked_at_states_of_their_own():
 
 
 HELD = torch.tensor([1.0, 1.0, 1.0, 0.0]).reshape(1, 4, 1, 1)
-LOSSY = StateMapping(
-    LEVELS, (LEVELS, LEVELS), LatentMaps(lambda clean: HELD * clean, same, lambda a, s: HELD * (a - s)), lossy=True
-)
+LOSSY_MAPS = LatentMaps(lambda clean: HELD * clean, same, lambda a, s: HELD * (a - s))
+LOSSY = StateMapping(LEVELS, (LEVELS, LEVELS), lambda size: LOSSY_MAPS, lossy=True)
 
 
 class Noted(Models):
@@ -166,7 +164,7 @@ def test_over_a_lossy_bridge_each_model_sees_its_own_state(strength):
         at = {model: seen[-1] for model, seen in models.seen.items()}
         torch.testing.assert_close(at[TARGET], x - share * mask * strength * HELD * (A - S))
         torch.testing.assert_close(at[other], HELD * T + (at[TARGET] - T))
-        torch.testing.assert_close(at[leads_to], at[other] + share * (1 if strength > 0 else -1) * (A - S))
+        torch.testing.assert_close(at[leads_to], at[other] + share * mask * (1 if strength > 0 else -1) * (A - S))
         states = result.states
 
 
@@ -180,10 +178,11 @@ def test_over_a_lossy_bridge_two_deltas_of_one_pair_see_the_states_of_their_sum(
 
 
 def test_an_exact_mapping_keeps_no_state():
-    mapping = StateMapping(LEVELS, (LEVELS, LEVELS), LatentMaps(same, same, difference))
+    mapping = StateMapping(LEVELS, (LEVELS, LEVELS), lambda size: LatentMaps(same, same, difference))
     delta, models = prepared(mapping=mapping), Noted(target=T, source=S, adapted=A)
     result = called([delta], models)
-    assert result.states[delta].lossy_raw is None and result.states[delta].lossy_applied is None
+    (state,) = result.states.values()
+    assert state.in_source is None and state.applied is None
     again = called([delta], models, states=result.states)
     assert torch.equal(again.prediction[0], result.prediction[0])
     assert all(torch.equal(*seen) for seen in models.seen.values())
