@@ -29,8 +29,9 @@ def require_mask(mask: Tensor) -> None:
 
 
 def step_of(sigma: float, sigmas: Tensor) -> int:
-    """Return the number, from 1, of the step of the descending schedule `sigmas` that `sigma` is in."""
-    return max(1, int((sigmas >= sigma - 1e-6).sum()))
+    """Return the number, from 1, of the step of the schedule `sigmas` that `sigma` is in; it may rise (unsampling)."""
+    rises = sigmas[-1] > sigmas[0]
+    return max(1, int((sigmas <= sigma + 1e-6 if rises else sigmas >= sigma - 1e-6).sum()))
 
 
 def require_finite(predictions: Mapping[str, Tensor], result: Tensor, sigma: float, sigmas: Tensor) -> None:

@@ -54,7 +54,8 @@ def box_filter(after: int, before: int) -> Tensor:
 
 def mask_for(mask: Tensor, latent: Tensor) -> Tensor:
     """Return a mask [B, 1, ..., H, W] in the height and width of a latent [B, C, ..., h, w]."""
-    if mask.shape[-2:] == latent.shape[-2:]:
+    if mask.ndim < 4 or mask.shape[-2:] == latent.shape[-2:]:
         return mask.to(latent)
+    frames = mask.shape[1:-2] if mask.ndim == latent.ndim else [1] * (latent.ndim - 3)
     resized = F.interpolate(mask.flatten(1, -3), latent.shape[-2:], mode="bilinear")
-    return resized.reshape(len(mask), 1, *[1] * (latent.ndim - 4), *latent.shape[-2:]).to(latent)
+    return resized.reshape(len(mask), *frames, *latent.shape[-2:]).to(latent)

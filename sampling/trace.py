@@ -43,7 +43,8 @@ class Trace:
         entry = Entry(sigma.flatten()[0], (norms / whole).mean(), cosine.mean(), evaluated)
         self.entries.append(entry)
         here = added.abs().flatten(0, -3).mean(0)
-        self.heat = here if self.heat is None or self.heat.shape != here.shape else self.heat + here
+        if self.heat is None or self.heat.shape == here.shape:  # a sampler may also call at another size
+            self.heat = here if self.heat is None else self.heat + here
         return entry
 
     def numbers(self) -> dict[str, list]:

@@ -46,6 +46,11 @@ def test_the_step_is_the_one_whose_noise_level_was_reached(sigma, step):
     assert step_of(sigma, SIGMAS) == step
 
 
+@pytest.mark.parametrize(("sigma", "step"), [(0.0, 1), (0.3, 1), (0.5, 2), (7.0, 4), (10.0, 4)])
+def test_the_step_of_a_schedule_that_rises(sigma, step):
+    assert step_of(sigma, SIGMAS.flip(0)) == step
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_prediction_that_is_not_finite_is_named(bad):
     broken = torch.zeros(1, 4, 2, 2)

@@ -213,6 +213,22 @@ def test_between_its_places_a_delta_fades_as_the_share_of_noise():
     assert share_of_noise(float("inf")) == 1.0
 
 
+def test_where_noise_rises_a_place_counts_as_well_and_little_is_guessed():
+    """As in unsampling: from next to no noise a delta grows by a factor of two at most without an evaluation."""
+    ratios = [0.001, 0.1, 0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 6.0]
+    run = Run(Reuse(places=(4.0, 0.7)), ratios)
+    for ratio in ratios:
+        run.at(ratio)
+    assert run.evaluated == [0.001, 0.1, 0.3, 1.2, 6.0]
+
+
+def test_a_restart_evaluates_where_it_jumps_back_over_a_place():
+    run = Run(Reuse(places=(4.0, 0.7)), [8.0, 4.0, 2.0, 0.7, 0.3])
+    for ratio in (8.0, 4.0, 2.0, 0.7, 0.3, 2.0, 1.0, 0.7, 0.3):
+        run.at(ratio)
+    assert run.evaluated == [8.0, 4.0, 0.7, 2.0, 0.7]
+
+
 @pytest.mark.parametrize(("fades", "later"), [(True, 2.0), (False, 5.0)])
 def test_over_a_lossy_bridge_a_delta_does_not_fade(fades, later):
     """There the adapted model has seen what it found, and finds it again without any noise."""

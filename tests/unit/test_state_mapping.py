@@ -9,7 +9,7 @@ from sampling.bridge_fit import fit_bridge
 from sampling.bridges import Affine, LatentShape, affine_of, folds, polar, same_latents
 from sampling.errors import DeltaError
 from sampling.noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
-from sampling.resize import Resize, box_filter
+from sampling.resize import Resize, box_filter, mask_for
 from sampling.state_mapping import ProjectedState, StateMapping, noise_map
 
 DIFFUSION = NoiseLevels(False, 0.0292, 14.6146)
@@ -169,3 +169,18 @@ def test_pixels_have_to_fit_into_each_other():
         folds(LatentShape(4, 8), LatentShape(16, 42))
     with pytest.raises(DeltaError, match=r"13x9.*multiples of 2"):
         Affine(torch.eye(16, 16), torch.zeros(16), fold=2)(noise(1, 4, 9, 13))
+
+
+@pytest.mark.parametrize(
+    ("mask", "latent"),
+    [
+        ((1, 1, 8, 8), (2, 4, 4, 6)),
+        ((2, 1, 1, 8, 8), (2, 4, 4, 6)),
+        ((1, 1, 3, 8, 8), (1, 4, 3, 8, 8)),
+        ((1, 1, 9), (1, 4, 9)),
+    ],
+)
+def test_a_mask_for_latents_of_images_videos_and_sound(mask, latent):
+    made = mask_for(torch.full(mask, 0.3), torch.zeros(latent))
+    assert (made * torch.zeros(latent)).shape == latent
+    torch.testing.assert_close(made, torch.full_like(made, 0.3))
