@@ -56,7 +56,8 @@ def call(
     target = evaluate([Request((TARGET,), x, sigma)])[TARGET]
     pairs = _Pairs(x, sigma, target, evaluate)
     contributions: dict[PreparedDelta, Contribution] = {}
-    after = dict(states)
+    # What did not act in this call is no longer in the latent.
+    after = {key: state for key, state in states.items() if key[0] in strengths}
     for delta, strength in strengths.items():
         reuse, evaluated = delta.reuse.observe(before[delta].reuse, level, target[0])
         in_source = before[delta].in_source

@@ -12,6 +12,7 @@ from sampling.noise_levels import NoiseLevels
 from sampling.prediction import TARGET
 from sampling.prepared_delta import PreparedDelta
 from sampling.reuse import Reuse
+from sampling.schedule import Schedule
 from sampling.state_mapping import LatentMaps, ProjectedState, StateMapping
 
 LEVELS = NoiseLevels(False, 0.03, 14.6)
@@ -175,6 +176,15 @@ def test_over_a_lossy_bridge_two_deltas_of_one_pair_see_the_states_of_their_sum(
         states = called(deltas, models, states=states).states
     assert len(models.seen["adapted"]) == 2  # without the delta, once a call
     assert len(models.seen["source"]) == 3  # with all of it, once for each delta
+
+
+def test_a_delta_that_did_not_act_is_not_in_the_latent():
+    delta = prepared(mapping=LOSSY, schedules=(Schedule(0.4, 1.0), Schedule(0.0, 0.6)))
+    models, states = Noted(target=T, source=S, adapted=A), {}
+    for sigma in (2.0, 4.0, 2.0):
+        states = called([delta], models, states=states, sigma=sigma).states
+    assert len(models.seen["adapted"]) == 2
+    assert all(torch.equal(x, noise(9)) for x in models.seen[TARGET])
 
 
 def test_an_exact_mapping_keeps_no_state():
