@@ -22,6 +22,7 @@ from .inputs import (
     delta_output,
     percent_input,
     strength_input,
+    with_finite_numbers,
 )
 
 AUTO, AS_THE_TARGET, AS_GIVEN = "auto", "as the target", "as given"
@@ -109,6 +110,7 @@ class DeltaPairText(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         source_model: ModelPatcher,
@@ -177,6 +179,7 @@ class DeltaControlNet(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         delta: Deltas,
