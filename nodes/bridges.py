@@ -13,7 +13,7 @@ from ..sampling.host import bridge_files
 from ..sampling.host.interposer_bridge import LATENTS, interposer_bridge
 from ..sampling.host.vae_bridge import LONGEST_EDGE, VAEBridge, encode_pairs, latent_shape
 from ..sampling.made_pictures import made_pictures
-from .inputs import CATEGORY, BridgeType
+from .inputs import CATEGORY, BridgeType, with_finite_numbers
 
 MADE, FOR_NOISE = 48, 12  # so many pictures are made for a fit; for the noise of a bridge through pixels
 MADE_EDGE = 64  # of a picture that is made, in pixels of the coarser latents
@@ -75,6 +75,7 @@ class LatentBridgeFit(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls, source_vae: list, target_vae: list, images: list[Tensor] | None = None, scale: Sequence[float] = (1.0,)
     ) -> io.NodeOutput:

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..sampling.host.colour_guidance import with_colour_guidance
-from .inputs import CATEGORY, percent_input, window_problem
+from .inputs import CATEGORY, percent_input, window_problem, with_finite_numbers
 
 
 class DeltaColorGuidance(io.ComfyNode):
@@ -49,6 +49,7 @@ class DeltaColorGuidance(io.ComfyNode):
         return window_problem(start_percent, end_percent) or True
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         model: ModelPatcher,

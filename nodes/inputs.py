@@ -1,8 +1,15 @@
 """Inputs that several nodes share, so that they read and behave alike."""
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from numbers import Real
+
 import comfy.samplers
 import nodes as host_nodes
 from comfy_api.latest import io
+
+from ..sampling.errors import require_number
 
 CATEGORY = f"{host_nodes.KSampler.CATEGORY}/delta sampling"
 
@@ -29,6 +36,25 @@ ROLE_TOOLTIPS = {
         "negative": "The negative prompt, encoded by the target model's own CLIP.",
     },
 }
+
+
+def with_finite_numbers(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    """Return a node's `execute` that raises DeltaError for a number that is NaN or infinite.
+
+    The host compares numbers with their least and their greatest, which lets NaN pass, and checks none of a script.
+    """
+    names = list(inspect.signature(execute).parameters)[1:]
+
+    @wraps(execute)
+    def checked(cls, *args, **inputs):
+        node = cls.define_schema().display_name
+        for name, given in [*zip(names, args, strict=False), *inputs.items()]:
+            for value in given if isinstance(given, list) else [given]:
+                if isinstance(value, Real):
+                    require_number(f"{name} of the {node}", value)
+        return execute(cls, *args, **inputs)
+
+    return checked
 
 
 def role_inputs(role: str, prefix: str = "") -> list[io.Input]:
@@ -58,7 +84,7 @@ def percent_input(name: str, default: float, tooltip: str) -> io.Input:
 
 def window_problem(start_percent: float | None, end_percent: float | None) -> str | None:
     """Return what is wrong with a window of the run; what is connected has no value yet."""
-    if start_percent is None or end_percent is None or start_percent <= end_percent:
+    if start_percent is None or end_percent is None or not start_percent > end_percent:
         return None
     return (
         f"start_percent is {start_percent} and end_percent {end_percent}, so the node would never act. Set "

@@ -13,7 +13,16 @@ from ..sampling.fast import AUTO, KEPT, OFF, fast
 from ..sampling.limits import BANDS, Limits
 from ..sampling.reuse import Reuse
 from ..sampling.schedule import CURVES, Schedule
-from .inputs import CATEGORY, DeltaType, delta_input, delta_output, percent_input, strength_input, window_problem
+from .inputs import (
+    CATEGORY,
+    DeltaType,
+    delta_input,
+    delta_output,
+    percent_input,
+    strength_input,
+    window_problem,
+    with_finite_numbers,
+)
 
 
 def changed(deltas: Deltas, setting: Any, change: Callable[[Delta], Delta]) -> io.NodeOutput:
@@ -60,6 +69,7 @@ class DeltaSchedule(io.ComfyNode):
         return window_problem(start_percent, end_percent) or True
 
     @classmethod
+    @with_finite_numbers
     def execute(cls, delta: Deltas, **settings: Any) -> io.NodeOutput:
         schedule = Schedule(**settings)
         return changed(delta, schedule, lambda d: replace(d, schedules=(*d.schedules, schedule)))
@@ -136,6 +146,7 @@ class DeltaLimits(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(cls, delta: Deltas, **settings: Any) -> io.NodeOutput:
         limits = Limits(**settings)
         return changed(delta, limits, lambda d: replace(d, limits=(*d.limits, limits)))
@@ -179,6 +190,7 @@ class DeltaReuse(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(cls, delta: Deltas, **settings: Any) -> io.NodeOutput:
         reuse = Reuse(**settings)
         return changed(delta, reuse, lambda d: replace(d, reuse=reuse))

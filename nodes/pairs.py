@@ -4,7 +4,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..sampling.delta import Branch, Delta, Deltas
-from .inputs import CATEGORY, DeltaType, cfg_input, delta_output, role_inputs, strength_input
+from .inputs import CATEGORY, DeltaType, cfg_input, delta_output, role_inputs, strength_input, with_finite_numbers
 
 
 class DeltaPair(io.ComfyNode):
@@ -33,6 +33,7 @@ class DeltaPair(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         source_model: ModelPatcher,
@@ -78,6 +79,7 @@ class DeltaAutoguidance(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls, weak_model: ModelPatcher, positive: list, negative: list, cfg: float, strength: float
     ) -> io.NodeOutput:

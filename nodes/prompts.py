@@ -11,6 +11,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from torch import Tensor
 
 from ..sampling.delta import Branch, Delta, Deltas, View
+from ..sampling.host.latent_spaces import LatentSpace
 from ..sampling.host.views import native_edge
 from .inputs import (
     CATEGORY,
@@ -21,6 +22,7 @@ from .inputs import (
     delta_output,
     percent_input,
     strength_input,
+    with_finite_numbers,
 )
 
 AUTO, AS_THE_TARGET, AS_GIVEN = "auto", "as the target", "as given"
@@ -108,6 +110,7 @@ class DeltaPairText(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         source_model: ModelPatcher,
@@ -128,7 +131,8 @@ class DeltaPairText(io.ComfyNode):
         adapted_prompt = ", ".join(filter(None, [trigger_words.strip(), prompt]))
         source = Branch(source_model, *encoded(source_clip, source_prompt.strip() or prompt, negative), cfg)
         adapted = Branch(adapted_model, *encoded(adapted_clip, adapted_prompt, negative), cfg)
-        edge = {AUTO: native_edge(source_model), AS_THE_TARGET: None, AS_GIVEN: pixels}[pair_size]
+        sizes = {AUTO: native_edge(source_model), AS_THE_TARGET: None, AS_GIVEN: pixels}
+        edge = sizes[pair_size] if LatentSpace.of(source_model).of_pictures else None
         own = Deltas((Delta(source, adapted, strength, View(edge=edge)),))
         for_target: tuple = encoded(target_clip, prompt, negative) if target_clip else (ExecutionBlocker(NO_CLIP),) * 2
         return io.NodeOutput(own if delta is None else delta.and_also(own), *for_target)
@@ -175,6 +179,7 @@ class DeltaControlNet(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         delta: Deltas,

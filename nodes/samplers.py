@@ -17,6 +17,7 @@ from .inputs import (
     seed_input,
     steps_input,
     strength_input,
+    with_finite_numbers,
 )
 from .live import chart
 
@@ -86,6 +87,7 @@ class DeltaKSampler(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         source_model: ModelPatcher,
@@ -150,6 +152,7 @@ class DeltaKSamplerAdvanced(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(
         cls,
         model: ModelPatcher,
@@ -205,6 +208,7 @@ class DeltaGuider(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(cls, model: ModelPatcher, positive: list, negative: list, cfg: float, delta: Deltas) -> io.NodeOutput:
         guider = comfy.samplers.CFGGuider(with_deltas(model, delta, chart()))
         guider.set_conds(positive, negative)

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..sampling.bridges import FunctionBridge, LinearBridge
 from ..sampling.delta import Deltas, View
-from .inputs import CATEGORY, BridgeType, delta_input, delta_output
+from .inputs import CATEGORY, BridgeType, delta_input, delta_output, with_finite_numbers
 
 SAME_NOISE, SAME_DETAIL = "same noise", "same detail"
 
@@ -43,6 +43,7 @@ class DeltaResolution(io.ComfyNode):
         )
 
     @classmethod
+    @with_finite_numbers
     def execute(cls, delta: Deltas, scale: float, noise_match: str) -> io.NodeOutput:
         same_detail = noise_match == SAME_DETAIL
         if scale == 1.0 and not same_detail:

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from .bridges import FunctionBridge, LinearBridge
-from .errors import require_number
 from .limits import Limits
 from .reuse import Reuse
 from .schedule import Schedule
@@ -30,9 +29,6 @@ class Branch:
     negative: Any
     cfg: float
     guided: tuple[float, float] | None = None
-
-    def __post_init__(self):
-        require_number("cfg of a delta's pair", self.cfg)
 
     @property
     def prompts(self) -> tuple[Any, Any]:
@@ -75,9 +71,6 @@ class Delta:
     masks: tuple[Tensor, ...] = ()
     limits: tuple[Limits, ...] = ()
     reuse: Reuse = field(default_factory=Reuse)
-
-    def __post_init__(self):
-        require_number("strength of a delta", self.strength)
 
 
 def add_all(prediction: Tensor, terms: Sequence[Tensor]) -> Tensor:

@@ -48,14 +48,19 @@ def along(delta: Tensor, direction: Tensor) -> Tensor:
 
 
 def low_pass(latent: Tensor, cutoff: float) -> Tensor:
-    """Return the frequencies of a latent's last two axes below `cutoff` (0..1 of the highest), softly cut off."""
-    height, width = latent.shape[-2:]
-    rows = torch.fft.fftfreq(height, device=latent.device)[:, None]
-    columns = torch.fft.rfftfreq(width, device=latent.device)
+    """Return the frequencies below `cutoff` (0..1 of the highest), softly cut off, of a latent [B, C, ...].
+
+    They are those of its last two axes; sound has one, of time.
+    """
+    sizes = latent.shape[2:][-2:]
+    squares = torch.fft.rfftfreq(sizes[-1], device=latent.device) ** 2
+    if len(sizes) > 1:
+        squares = torch.fft.fftfreq(sizes[0], device=latent.device)[:, None] ** 2 + squares
     # Half of the amplitude passes at the cutoff; a hard edge would ring.
-    relative = 2 * (rows**2 + columns**2).sqrt() / max(cutoff, 1e-6)
+    relative = 2 * squares.sqrt() / max(cutoff, 1e-6)
     kept = 1 / (1 + relative**4)
-    return torch.fft.irfft2(torch.fft.rfft2(latent.float()) * kept, s=(height, width)).to(latent.dtype)
+    axes = tuple(range(-len(sizes), 0))
+    return torch.fft.irfftn(torch.fft.rfftn(latent.float(), dim=axes) * kept, s=sizes, dim=axes).to(latent.dtype)
 
 
 def _norm(a: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import require_number
-
 CURVES: dict[str, Callable[[float], float]] = {
     "constant": lambda share: 0.0,
     "linear": lambda share: share,
@@ -30,10 +28,6 @@ class Schedule:
     curve: str = "constant"
     strength_start: float = 1.0
     strength_end: float = 1.0
-
-    def __post_init__(self):
-        for name in ("strength_start", "strength_end"):
-            require_number(f"{name} of a schedule", getattr(self, name))
 
     @property
     def changes_nothing(self) -> bool:

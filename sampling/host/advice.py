@@ -12,6 +12,7 @@ from ..delta import Delta, role_names
 from ..errors import DeltaError, not_finite, require_number
 from .latent_spaces import LatentSpace
 from .run_input import RunInput
+from .views import changes_latents, scale_in
 
 
 def check_models(target: ModelPatcher, deltas: Sequence[Delta]) -> None:
@@ -50,6 +51,7 @@ def require_inputs(guider: CFGGuider, run: RunInput, deltas: Sequence[Delta], na
                 )
     require_number("cfg of the target", getattr(guider, "cfg", 1.0))
     for delta, roles in zip(deltas, names, strict=True):
+        _require_picture(guider.model_patcher, delta, roles[0], run)
         for role, branch in zip(roles, (delta.source, delta.adapted), strict=True):
             needed = () if branch is None else ("positive",) if branch.cfg == 1.0 else ("positive", "negative")
             for name in needed:
@@ -58,6 +60,28 @@ def require_inputs(guider: CFGGuider, run: RunInput, deltas: Sequence[Delta], na
                         f"The {name} prompt of the {role} model is an empty list of conditionings. Connect a CLIP Text "
                         f"Encode to it, fed by the CLIP that was loaded with the {role} model; its text may be empty."
                     )
+
+
+def _require_picture(target: ModelPatcher, delta: Delta, role: str, run: RunInput) -> None:
+    """Raise DeltaError if the pair of `delta` sees other latents than the target's, and these are no pictures."""
+    own, source = LatentSpace.of(target), LatentSpace.of(delta.source.model)
+    scale = scale_in(target, delta.view, run)
+    if own.is_picture(run.noise) or not changes_latents(target, delta, scale):
+        return
+    if scale != 1.0:
+        way, advised = "at another resolution", "Take the Delta Resolution off this delta"
+    elif delta.view.bridge is not None and own.rescales(source):
+        way, advised = "over a bridge", "Take the Delta Bridge off this delta"
+    else:
+        way, advised = (
+            f"in other latents ({source}; the target's are {own})",
+            "Choose models that share one kind of them",
+        )
+    shorter = ", or a length of one frame" if own.axes > 2 else ""
+    raise DeltaError(
+        f"The target's latent has the shape {list(run.noise.shape)}. The {role} model is to see it {way}, and a delta "
+        f"leads there for single pictures only. {advised}{shorter}."
+    )
 
 
 def advice(role: str, guider: CFGGuider, error: Exception) -> str | None:

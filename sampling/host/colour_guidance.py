@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..bridges import Affine
 from ..colour_transport import along, directions, quantiles, step
-from ..errors import DeltaError, not_finite, require_number
+from ..errors import DeltaError, not_finite
 from ..preview_bridge import latents_of_colours
 from .latent_spaces import LatentSpace
 from .vae_bridge import encode, latent_shape
@@ -93,7 +93,6 @@ def with_colour_guidance(
     With the model's `vae` the reference's colours are read as the prediction's are, from latents. Raises DeltaError
     where the model's latents have no preview, or an input is of no use.
     """
-    require_number("strength of the Delta Color Guidance", strength)
     if strength == 0 or start_percent > end_percent:
         return model
     space = LatentSpace.of(model)

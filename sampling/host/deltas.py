@@ -15,10 +15,11 @@ from ..errors import DeltaError
 from ..prepared_delta import PreparedDelta
 from ..state_mapping import StateMapping
 from .carried import Layer, all_branches, take_off
+from .conditioning import placed
 from .lending import Modules
 from .memories import controls, remembering, separate_memories, with_own_controls
 from .predictors import Predictor
-from .run_input import RunInput, placed
+from .run_input import RunInput
 from .views import open_mapping, view_of
 
 
@@ -52,7 +53,7 @@ def open_deltas(
             key = None if branch is None else (view, *_settings(branch, prompts))
             if branch is not None and key not in branches:
                 branch = _guided_as_seen(branch, mappings[view])
-                branches[key] = role, branch if mappings[view].maps is None else placed(branch, target, run)
+                branches[key] = role, placed(branch, target, run, mappings[view])
             pair.append(key)
         wired.append((layer, delta, mappings[view], pair[0], pair[1]))
 

@@ -37,6 +37,11 @@ def with_bridges(target: ModelPatcher, deltas: Sequence[Delta]) -> list[Delta]:
 
 def find_bridge(source: LatentSpace, target: LatentSpace, role: str) -> LinearBridge:
     """Return a bridge between two spaces, and log where it is from. Raises DeltaError if there is none."""
+    if min(source.axes, target.axes) < 2:
+        raise DeltaError(
+            f"The {role} model works on {source}, the target model on {target}. No bridge leads between latents that "
+            "are no pictures. Choose models that share one kind of latents."
+        )
     meet = f"Delta Sampling: {source} of the {role} model and {target} of the target meet"
     fitted = fitted_bridge(source, target)
     if fitted is not None:

@@ -48,6 +48,11 @@ class LatentSpace:
         """The number of axes after batch and channels: 2 for pictures, 3 for video."""
         return self.format.latent_dimensions
 
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the host knows these as pictures, by the colours of their preview; sound and shapes have none."""
+        return self.format.latent_rgb_factors is not None
+
     def __str__(self):
         return f"{type(self.format).__name__} latents ({self.shape})"
 
@@ -121,17 +126,14 @@ class LatentSpace:
     def _size(self, batch: int, height: int, width: int) -> list[int]:
         return [batch, self.shape.channels, *[1] * (self.axes - 2), height, width]
 
+    @staticmethod
+    def is_picture(latent: Any) -> bool:
+        """Say whether a latent has the axes of pictures: not those of sound, of frames or of several kinds of data."""
+        return not latent.is_nested and (latent.ndim == 4 or (latent.ndim == 5 and latent.shape[2] == 1))
+
     def picture(self, latent: Tensor) -> Tensor:
-        """Return a latent of this space as a picture [B, C, H, W]. Raises DeltaError for several frames."""
-        if not latent.is_nested and latent.ndim == 4:
-            return latent
-        if latent.is_nested or latent.ndim != 5 or latent.shape[2] != 1:
-            raise DeltaError(
-                f"The target's latent has the shape {list(latent.shape)}: frames, or several kinds of data. A delta "
-                "crosses to another kind of latents or another resolution for single pictures only. Choose a length of "
-                "one frame, or models that share one kind of latents, without Delta Bridge and Delta Resolution."
-            )
-        return latent[:, :, 0]
+        """Return a latent of this space as a picture [B, C, H, W]."""
+        return latent if latent.ndim == 4 else latent[:, :, 0]
 
     def latent(self, picture: Tensor) -> Tensor:
         """Return a picture [B, C, H, W] with the axes of this space."""

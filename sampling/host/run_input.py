@@ -10,23 +10,24 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..delta import Branch
 from ..noise_levels import NoiseLevels
 from ..state_mapping import StateMapping
 from .latent_spaces import LatentSpace
 
-AREA_UNIT = 8  # areas of conditioning are counted in blocks of 8 by 8 pixels of the picture
-
 
 @dataclass(frozen=True)
 class RunInput:
-    """What a run was started with, in the words of `CFGGuider.sample`."""
+    """What a run was started with, in the words of `CFGGuider.sample`.
+
+    `scale` is that of its picture, height and width, relative to the one that is sampled.
+    """
 
     noise: Any
     latent_image: Any
     sigmas: Tensor
     denoise_mask: Any
     seed: int | None
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 def run_input(
@@ -77,23 +78,15 @@ def run_of_branch(
     if mask is not None:
         mask = source_space.latent(space.picture(mask))
         mask = comfy.sampler_helpers.prepare_mask(mask, noise.shape, patcher.load_device)[:, :1]
-    return RunInput(noise, image, sigmas, mask, run.seed)
+    return RunInput(noise, image, sigmas, mask, run.seed, scale_of_picture(target, patcher, run, noise))
 
 
-def placed(branch: Branch, target: ModelPatcher, run: RunInput) -> Branch:
-    """Return `branch` with the areas of its conditioning as shares of the picture, whatever its latents' size."""
-    space, source_space = LatentSpace.of(target), LatentSpace.of(branch.model)
-    edges = [edge * space.shape.downscale for edge in space.picture(run.noise).shape[2:]]
-    frames = source_space.axes - 2
-
-    def share(options: dict) -> dict:
-        area = options.get("area")
-        if area is None or len(area) != 4:
-            return options
-        height, width, y, x = (part * AREA_UNIT / edge for part, edge in zip(area, edges * 2, strict=True))
-        return {**options, "area": ("percentage", *[1.0] * frames, height, width, *[0.0] * frames, y, x)}
-
-    def placed_in(conditioning: list) -> list:
-        return [[embedding, share(options)] for embedding, options in conditioning]
-
-    return replace(branch, positive=placed_in(branch.positive), negative=placed_in(branch.negative))
+def scale_of_picture(target: ModelPatcher, patcher: ModelPatcher, run: RunInput, noise: Tensor) -> tuple[float, float]:
+    """Return the scale of the picture that a branch on `patcher` of the target's `run` is shown with `noise`."""
+    space, source_space = LatentSpace.of(target), LatentSpace.of(patcher)
+    pixels = source_space.shape.downscale / space.shape.downscale
+    height, width = (
+        scale * pixels * own / edge
+        for scale, own, edge in zip(run.scale, noise.shape[-2:], run.noise.shape[-2:], strict=True)
+    )
+    return height, width

@@ -1,5 +1,7 @@
 """Errors name the role, what was found, what was expected, and what to do."""
 
+import asyncio
+
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -9,14 +11,16 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
-from harness.nodes import option
+from harness.nodes import node, of_the_pack, option, run_node
 
 from .test_families import bridge_to, target_of
 from .tiny import (
+    POSITIVE,
     advanced_sampler,
     autoguidance,
     delta_guider,
     delta_ksampler,
+    delta_model,
     ksampler,
     latent,
     model,
@@ -237,14 +241,42 @@ def test_inputs_that_are_not_finite(base, adapted, bad):
     masked = latent(noise_mask=torch.full((1, 8, 8), bad))
     message = error_of(delta_ksampler, base, adapted, model(3), latent_image=masked)
     assert message.startswith("The noise mask of the latent that the sampler was given has 64 values of 64")
-    assert f"strength of a delta is {bad}" in error_of(delta_ksampler, base, adapted, model(3), strength=bad)
-    assert f"cfg of a delta's pair is {bad}" in error_of(pair, base, adapted, cfg=bad)
-    delta = pair(base, adapted)
-    assert f"cfg of the target is {bad}" in error_of(advanced_sampler, model(3), delta, cfg=bad)
-    message = error_of(option, "DeltaSchedule", delta, strength_start=bad)
-    assert f"strength_start of a schedule is {bad}" in message
-    message = error_of(option, "DeltaMask", delta, mask=torch.full((1, 8, 8), bad))
+    message = error_of(ksampler, delta_model(model(3), pair(base, adapted)), cfg=bad)
+    assert message == f"The cfg of the target is {bad}. A finite number was expected."
+    message = error_of(option, "DeltaMask", pair(base, adapted), mask=torch.full((1, 8, 8), bad))
     assert message.startswith("The mask has 64 values of 64 that are NaN or infinite")
+
+
+NODES = {made.__name__: made for made in asyncio.run(of_the_pack("nodes").DeltaSamplingExtension().get_node_list())}
+NODES["LatentDeltaKSampler"] = node("LatentDeltaKSampler")
+NUMBERS = [
+    (name, given.id)
+    for name, made in NODES.items()
+    for given in made.GET_SCHEMA().inputs
+    if given.get_io_type() == "FLOAT"
+]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(("name", "number"), NUMBERS)
+def test_a_number_that_is_not_finite_is_named_with_its_node(base, adapted, name, number, bad):
+    """The host's queue lets NaN pass: it is neither too small nor too large."""
+    values = {
+        "MODEL": base, "CLIP": None, "CONDITIONING": POSITIVE, "LATENT": latent(), "VAE": None, "CONTROL_NET": None,
+        "IMAGE": torch.rand(1, 64, 64, 3), "DELTA": pair(base, adapted), "STRING": "a castle",
+    }  # fmt: skip
+    schema = NODES[name].GET_SCHEMA()
+    inputs = {each.id: values[each.get_io_type()] for each in schema.inputs if each.get_io_type() in values}
+    inputs[number] = bad
+    if schema.is_input_list:
+        inputs = {key: [value] for key, value in inputs.items()}
+    message = error_of(run_node, name, **inputs)
+    assert message == f"The {number} of the {schema.display_name} is {bad}. A finite number was expected."
+
+
+@pytest.mark.parametrize("name", ["DeltaSchedule", "DeltaColorGuidance"])
+def test_the_check_of_a_window_leaves_nan_to_that_of_numbers(name):
+    assert NODES[name].validate_inputs(float("nan"), 1.0) is True
 
 
 def test_a_mask_of_nothing(base, adapted):

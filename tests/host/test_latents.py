@@ -12,12 +12,13 @@ import torch
 from comfy.cli_args import LatentPreviewMethod
 from comfy.model_patcher import ModelPatcher
 
-from harness.nodes import with_lora
+from harness.nodes import option, with_lora
 
-from .gaussian import OneVAE
+from .gaussian import OneVAE, denoiser, latents
 from .tiny import (
     CPU,
     advanced_sampler,
+    bridge,
     delta_ksampler,
     image_latent,
     ksampler,
@@ -185,3 +186,49 @@ def test_packed_latents(sampler, masked):
     unchanged = delta_ksampler(source, source, target, **how).unbind()
     assert all(torch.equal(one, other) for one, other in zip(unchanged, plain, strict=True))
     assert relative_error(plain[1], expected[1]) > 0.01
+
+
+def refusal(act, *args, **kwargs) -> str:
+    with pytest.raises(ValueError) as caught:
+        act(*args, **kwargs)
+    assert type(caught.value).__name__ == "DeltaError"
+    return str(caught.value)
+
+
+OPTIONS = ("Delta Bridge", "Delta Resolution", "one frame")
+
+
+def sound_and_its_errors():
+    kind, other = comfy.latent_formats.StableAudio1, comfy.latent_formats.ACEAudio
+    sound = {"latent_image": {"samples": torch.zeros(1, 64, 256)}}
+    one, coarse = (denoiser(lambda x, ratio: x * 0, latent_format=each) for each in (kind, other))
+    yield "Delta Resolution", one, option("DeltaResolution", pair(one, one), scale=0.5), sound
+    way = bridge((64, 8), (64, 8), torch.eye(64), torch.eye(64))
+    yield "Delta Bridge", one, option("DeltaBridge", pair(one, one), bridge=way), sound
+    yield None, one, pair(coarse, coarse), sound
+    frames, picture = (
+        denoiser(lambda x, ratio: x * 0, latent_format=latents(4, axes, scale=scale))
+        for axes, scale in ((3, 1), (3, 2))
+    )
+    video = {"latent_image": {"samples": torch.zeros(1, 4, 5, 8, 8)}}
+    yield "one frame", frames, pair(picture, picture), video
+
+
+def test_errors_for_what_is_no_picture_name_what_was_used_alone():
+    for used, target, delta, how in sound_and_its_errors():
+        message = refusal(advanced_sampler, target, delta, **how)
+        assert [name for name in OPTIONS if name in message] == [used] * (used is not None), message
+
+
+@pytest.mark.parametrize("band", ["low", "high"])
+def test_a_band_of_a_sound_is_one_of_its_time(band):
+    """What is low and what is high add up, and channels are no frequencies."""
+    kind = comfy.latent_formats.StableAudio1
+    wave = torch.sin(torch.arange(256) * 2 * torch.pi / 256)
+    source, target = (denoiser(lambda x, ratio: x * 0, latent_format=kind) for _ in range(2))
+    channels = torch.arange(64).remainder(2).mul(2).sub(1.0)[:, None]
+    adapted = denoiser(lambda x, ratio: x * 0 + channels * wave, latent_format=kind)
+    delta = option("DeltaLimits", pair(source, adapted), band=band)
+    made = advanced_sampler(target, delta, latent_image={"samples": torch.zeros(1, 64, 256)}, steps=2)["samples"]
+    kept = made.norm() / (channels * wave).norm()
+    assert kept > 0.99 if band == "low" else kept < 0.01

@@ -1,13 +1,15 @@
 """Delta Pair (Prompts) and Delta ControlNet: pairs from text, and a ControlNet on their adapted prompts."""
 
+import comfy.latent_formats
 import comfy.supported_models
 import pytest
 import torch
 from comfy.model_base import ModelType
 from comfy_execution.graph_utils import ExecutionBlocker
 
-from harness.nodes import node, of_the_pack, option, run_node, with_lora
+from harness.nodes import node, of_the_pack, option, run_node, shown, with_lora
 
+from .gaussian import denoiser
 from .tiny import NEGATIVE, POSITIVE, clip, control, counted, delta_model, image_latent, ksampler, model, pair, seen
 
 TEXT, BAD = "a castle on a hill", "blurry"
@@ -144,6 +146,30 @@ KINDS = [
 def test_what_kinds_of_models_were_made_for(family, unet, kind, edge):
     made = model(1, kind, family, **unet)
     assert of_the_pack("sampling.host.views").native_edge(made) == edge
+
+
+NO_PICTURES = {
+    "ACEAudio": (8, 16, 2584),
+    "ACEAudio15": (64, 2584),
+    "StableAudio1": (64, 1024),
+    "Hunyuan3Dv2": (64, 3072),
+    "TripoSplat": (16, 8192, 1),
+}
+
+
+@pytest.mark.parametrize("sizing", [{"pair_size": "auto"}, {"pair_size": "as given", "pixels": 128}])
+@pytest.mark.parametrize("name", [name for name in NO_PICTURES if hasattr(comfy.latent_formats, name)])
+def test_what_is_no_picture_has_no_size(clips, name, sizing):
+    """Sound and shapes are seen as they are."""
+    kind, shapes, latent = getattr(comfy.latent_formats, name), set(), torch.zeros(1, *NO_PICTURES[name])
+    source, adapted, target = (denoiser(lambda x, ratio, by=by: x * by, latent_format=kind) for by in (0.1, 0.2, 0.3))
+    source = shown(source, lambda args: shapes.add(args["input"].shape))
+    delta, *_ = outputs(**roles(source, adapted, clips), cfg=1.0, **sizing)
+    made = ksampler(delta_model(target, delta), latent_image={"samples": latent}, steps=2)
+    assert shapes == {latent.shape}
+    assert torch.isfinite(made).all() and not torch.equal(
+        made, ksampler(target, latent_image={"samples": latent}, steps=2)
+    )
 
 
 def test_delta_resolution_makes_it_smaller_still(base, adapted, clips, target):

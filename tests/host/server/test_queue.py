@@ -93,6 +93,15 @@ def test_an_error_reaches_the_user_as_advice(server):
         run_and_load(server, prompt, {"x": latent})
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_named(server, bad):
+    """The queue itself lets NaN pass, and refuses what is larger than the greatest."""
+    prompt = Prompt()
+    latent = prompt.delta_ksampler("source", "adapted", "target", bad)
+    with pytest.raises(PromptError, match="delta_strength"):
+        run_and_load(server, prompt, {"x": latent})
+
+
 def test_a_crossing_and_its_options_in_the_queue(server):
     """From one latent scale to another through option nodes: the style arrives, and an empty window is the target."""
     prompt = Prompt()
