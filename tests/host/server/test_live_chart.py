@@ -130,6 +130,27 @@ def test_a_chart_within_a_subgraph(page):
         page.evaluate("app.canvas.setGraph(app.rootGraph)")
 
 
+def build_copy(seed, steps):
+    """Return what `build` does, with a Delta KSampler that runs as a copy, as in a loop."""
+    prompt = Prompt()
+    shown, latent = delta_ksampler(prompt, None, seed, steps)
+    prompt.preview(prompt.add("RunCopy", samples=latent))
+    return prompt.nodes, shown[0]
+
+
+def test_a_chart_of_a_node_that_runs_as_a_copy(page):
+    nodes, shown = build_copy(37, 4)
+    set_renderer(page, False)
+    with no_problems(page):
+        open_prompt(page, nodes, shown)
+        assert queue_in(page, 4) == [[EVALUATED] * 4]
+
+
+def test_the_calls_of_a_copy_name_the_node_that_it_is_shown_as(server):
+    nodes, shown = build_copy(38, 4)
+    assert [(call["node"], call["call"]) for call in calls_of(server, nodes)] == [(shown, k) for k in (1, 2, 3, 4)]
+
+
 def test_only_the_client_that_queued_sees_the_calls(server, page):
     nodes, shown = build(delta_ksampler_advanced, 41, 6)
     set_renderer(page, False)
