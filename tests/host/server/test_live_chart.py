@@ -18,6 +18,11 @@ MARKS = """svg => {
     return [...svg.querySelectorAll(".delta")].map(marks);
 }"""
 
+TITLE_TO_LEGEND = """svg => {
+    const title = [...svg.querySelectorAll("text")].find(text => text.textContent === "delta size").getBBox();
+    return svg.querySelector(".legend").getBBox().x - (title.x + title.width);
+}"""
+
 
 def delta_ksampler(prompt, delta, seed, steps):
     latent = prompt.delta_ksampler("source", "adapted", "target", seed=seed, steps=steps)
@@ -88,6 +93,7 @@ def test_the_chart_fills_and_restarts(page, sampler, nodes_2):
         open_prompt(page, nodes, shown)
         page.wait_for_function("text => document.querySelector('svg[role=img]')?.ariaLabel === text", arg=EMPTY)
         assert queue_in(page, 6) == [kinds * 3]
+        assert page.locator("svg[role=img]").evaluate(TITLE_TO_LEGEND) > 8
         # A shorter run of the same graph, with the next seed.
         page.evaluate(
             "steps => app.graph.nodes.flatMap(node => node.widgets ?? [])"
