@@ -1,6 +1,7 @@
 """Finding ComfyUI, and having it in this process."""
 
 import asyncio
+import inspect
 import os
 import sys
 from functools import cache
@@ -21,6 +22,15 @@ def host_options() -> list[str]:
     return os.environ.get("COMFYUI_OPTIONS", "").split()
 
 
+def _asset_managers(server: type) -> list:
+    """Return the asset manager that ComfyUI's server takes beside its loop, on hosts where it takes one."""
+    if "asset_manager" not in inspect.signature(server).parameters:
+        return []
+    from app.assets.manager import default_asset_manager
+
+    return [default_asset_manager()]
+
+
 @cache
 def load_host(*packs: Path, cpu: bool = True) -> None:
     """Make ComfyUI importable, with its own nodes and those of `packs` loaded as it loads them; once."""
@@ -38,7 +48,7 @@ def load_host(*packs: Path, cpu: bool = True) -> None:
 
     async def load() -> None:
         # The server comes first, as in ComfyUI: a node of the pack registers with it.
-        server.PromptServer(asyncio.get_running_loop())
+        server.PromptServer(asyncio.get_running_loop(), *_asset_managers(server.PromptServer))
         await nodes.init_builtin_extra_nodes()
         for pack in packs:
             if not await nodes.load_custom_node(str(pack)):

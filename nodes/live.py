@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
@@ -22,6 +23,8 @@ def chart() -> Callable | None:
     context = get_executing_context()
     if context is None:
         return None
+    # A loop runs copies of a node, which have ids of their own.
+    shown = get_progress_state().dynprompt.get_display_node_id(context.node_id)
 
     def watch(steps: int) -> Callable | None:
         server: Any = getattr(PromptServer, "instance", None)
@@ -37,7 +40,7 @@ def chart() -> Callable | None:
                 None if each is None or not math.isfinite(each[0]) else {"size": each[0], "evaluated": each[1]}
                 for each in added
             ]
-            about = {"node": context.node_id, "call": next(calls), "steps": steps, "deltas": deltas}
+            about = {"node": shown, "call": next(calls), "steps": steps, "deltas": deltas}
             server.send_sync(EVENT, about, client)
 
         return show

@@ -100,11 +100,12 @@ class Chart {
     const { svg, size } = this.plot;
     label(svg, 8, 15, "delta size", { "font-weight": "bold" });
     const group = shape(svg, "g", { class: "legend" });
-    let x = size.width - 130;
-    for (const [kind, { colour, mark }] of Object.entries(KINDS)) {
+    // From the right, as wide as its text: beside the title there is little room on a narrow node.
+    let x = size.width - 8;
+    for (const [kind, { colour, mark }] of Object.entries(KINDS).reverse()) {
+      x -= label(group, x, 15, kind, { "text-anchor": "end" }).getComputedTextLength() + 8;
       mark(group, x, 11, colour);
-      label(group, x + 8, 15, kind);
-      x += 78;
+      x -= 14;
     }
   }
 }

@@ -1,5 +1,7 @@
 """One real ComfyUI server for the session, with the pack and the lab's nodes."""
 
+from pathlib import Path
+
 import pytest
 
 from harness import browser, headless
@@ -9,7 +11,8 @@ from harness.host import find_host
 @pytest.fixture(scope="session")
 def server():
     """Previews are on, as latent2rgb: they ended every run of the method authors' node."""
-    with headless.server(find_host(), "--preview-method", "latent2rgb", threads=1) as client:
+    packs = headless.PACKS | {"expanding": Path(__file__).parent / "expanding"}
+    with headless.server(find_host(), "--preview-method", "latent2rgb", threads=1, packs=packs) as client:
         yield client
 
 

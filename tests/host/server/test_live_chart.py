@@ -18,6 +18,11 @@ MARKS = """svg => {
     return [...svg.querySelectorAll(".delta")].map(marks);
 }"""
 
+TITLE_TO_LEGEND = """svg => {
+    const title = [...svg.querySelectorAll("text")].find(text => text.textContent === "delta size").getBBox();
+    return svg.querySelector(".legend").getBBox().x - (title.x + title.width);
+}"""
+
 
 def delta_ksampler(prompt, delta, seed, steps):
     latent = prompt.delta_ksampler("source", "adapted", "target", seed=seed, steps=steps)
@@ -88,6 +93,7 @@ def test_the_chart_fills_and_restarts(page, sampler, nodes_2):
         open_prompt(page, nodes, shown)
         page.wait_for_function("text => document.querySelector('svg[role=img]')?.ariaLabel === text", arg=EMPTY)
         assert queue_in(page, 6) == [kinds * 3]
+        assert page.locator("svg[role=img]").evaluate(TITLE_TO_LEGEND) > 8
         # A shorter run of the same graph, with the next seed.
         page.evaluate(
             "steps => app.graph.nodes.flatMap(node => node.widgets ?? [])"
@@ -128,6 +134,27 @@ def test_a_chart_within_a_subgraph(page):
         )
         assert queue_in(page, 6) == [[EVALUATED, REUSED] * 3]
         page.evaluate("app.canvas.setGraph(app.rootGraph)")
+
+
+def build_copy(seed, steps):
+    """Return what `build` does, with a Delta KSampler that runs as a copy, as in a loop."""
+    prompt = Prompt()
+    shown, latent = delta_ksampler(prompt, None, seed, steps)
+    prompt.preview(prompt.add("RunCopy", samples=latent))
+    return prompt.nodes, shown[0]
+
+
+def test_a_chart_of_a_node_that_runs_as_a_copy(page):
+    nodes, shown = build_copy(37, 4)
+    set_renderer(page, False)
+    with no_problems(page):
+        open_prompt(page, nodes, shown)
+        assert queue_in(page, 4) == [[EVALUATED] * 4]
+
+
+def test_the_calls_of_a_copy_name_the_node_that_it_is_shown_as(server):
+    nodes, shown = build_copy(38, 4)
+    assert [(call["node"], call["call"]) for call in calls_of(server, nodes)] == [(shown, k) for k in (1, 2, 3, 4)]
 
 
 def test_only_the_client_that_queued_sees_the_calls(server, page):
