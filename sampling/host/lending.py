@@ -16,7 +16,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ..delta import Branch
 from ..errors import DeltaError
-from .weights import OwnWeights
+from .weights import OwnWeights, patched_by_host
 
 
 class Modules:
@@ -55,12 +55,12 @@ _static_copies: WeakKeyDictionary[torch.nn.Module, ModelPatcher] = WeakKeyDictio
 def _static_clone(model: ModelPatcher, role: str) -> ModelPatcher:
     """Return a clone of `model`, which is dynamic, on a copy of its module that is not."""
     if model.model not in _static_copies:
-        if model.cached_patcher_init is None:
+        if model.cached_patcher_init is None or not patched_by_host(model):
             raise DeltaError(
                 f"The {role} model shares its weights with another model of this run that has other patches or hooks "
                 "(a LoRA, say). With ComfyUI's dynamic memory that needs a second copy of it, and the node that loaded "
-                "it does not say how to make one. Load it with a node of ComfyUI's own (Load Checkpoint, Load "
-                "Diffusion Model), or start ComfyUI with --disable-dynamic-vram."
+                f"it (as a {type(model).__name__}) does not say how to make one. Load it with a node of ComfyUI's own "
+                "(Load Checkpoint, Load Diffusion Model), or start ComfyUI with --disable-dynamic-vram."
             )
         load, arguments, *part = model.cached_patcher_init
         copy = load(*arguments, disable_dynamic=True)

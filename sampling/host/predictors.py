@@ -24,7 +24,7 @@ from .hooks import with_own_schedules
 from .latent_spaces import noise_levels
 from .lending import lent
 from .run_input import RunInput
-from .weights import OwnWeights
+from .weights import OwnWeights, own_weights
 
 
 @dataclass(eq=False)
@@ -56,7 +56,7 @@ class Predictor:
 
     def open(self, run: RunInput, then: Callable[[], Any]) -> Any:
         """Return `then()`, called while it is open. The module has to be loaded."""
-        self.weights = OwnWeights(self.patcher, self.owner)
+        self.weights = own_weights(self.role, self.patcher, self.owner)
         result, is_open = None, False
 
         def prepared(model_options):

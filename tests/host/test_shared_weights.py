@@ -6,7 +6,7 @@ import pytest
 import torch
 from comfy.model_base import ModelType
 
-from harness.nodes import with_lora
+from harness.nodes import node, with_lora
 
 from .tiny import delta_ksampler, ksampler, model
 
@@ -61,6 +61,22 @@ def test_half_precision_rounds_once_as_a_loaded_model_does():
 def test_one_model_in_every_role_is_the_ksampler():
     lone = with_lora(base(), 5)
     assert torch.equal(delta_ksampler(lone, lone, lone, 2.0), ksampler(lone))
+
+
+@pytest.mark.parametrize("change", [0, 1, 2], ids=["source", "adapted", "target"])
+def test_a_model_with_a_compute_dtype_of_its_own(change):
+    """What Model Compute Dtype does: each layer then casts its weights."""
+
+    def wired(of):
+        roles = [of(), with_lora(of(), 5), with_lora(of(), 6)]
+        roles[change] = node("ModelComputeDtype")().patch(roles[change], "bf16")[0]
+        return roles
+
+    def of():
+        return model(1, dtype=torch.float32)
+
+    shared = of()
+    assert torch.equal(delta_ksampler(*wired(lambda: shared), steps=2), delta_ksampler(*wired(of), steps=2))
 
 
 def test_clones_that_differ_in_objects_keep_each_their_own():
