@@ -95,6 +95,10 @@ class StateMapping:
         # What need not change is not rounded either.
         return torch.where(known == ratio, sigma, level) if self.is_passthrough(branch) else level
 
+    def maps_for(self, latent: Tensor) -> LatentMaps | None:
+        """Return the maps for a latent of the target's [..., H, W], None where all have the same latents."""
+        return None if self.maps is None else self.maps((latent.shape[-2], latent.shape[-1]))
+
     @cached_property
     def _known(self) -> tuple[float, float]:
         return known_range(*self.branches)
@@ -135,8 +139,7 @@ class ProjectedState:
 
     @cached_property
     def _maps(self) -> LatentMaps | None:
-        height, width = self._x.shape[-2:]
-        return None if self._mapping.maps is None else self._mapping.maps((height, width))
+        return self._mapping.maps_for(self._x)
 
     @cached_property
     def _clean(self) -> Tensor:

@@ -52,9 +52,10 @@ LATENTS = (
 
 def placed(branch: Branch, target: ModelPatcher, run: RunInput, mapping: StateMapping) -> Branch:
     """Return `branch` with the places in its conditioning in what `mapping` shows it of the state."""
-    if mapping.maps is None and run.scale == (1.0, 1.0):
+    maps = mapping.maps_for(run.noise)
+    if maps is None and run.scale == (1.0, 1.0):
         return branch
-    noise = run.noise if mapping.maps is None else mapping.maps.noise_to_source(run.noise)
+    noise = run.noise if maps is None else maps.noise_to_source(run.noise)
     height, width = noise.shape[-2:]
     downscale = LatentSpace.of(branch.model).shape.downscale
     grid = Grid((height, width), scale_of_picture(target, branch.model, run, noise), BLOCK / downscale)

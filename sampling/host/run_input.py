@@ -63,11 +63,10 @@ def run_of_branch(
     if levels in mapping.passthrough:
         return run
     sigmas = torch.where(run.sigmas > 0, mapping.sigma_for(levels, run.sigmas), run.sigmas)
-    if mapping.maps is None:
+    maps = mapping.maps_for(run.noise)
+    if maps is None:
         return replace(run, sigmas=sigmas)
     space, source_space = LatentSpace.of(target), LatentSpace.of(patcher)
-    height, width = run.noise.shape[-2:]
-    maps = mapping.maps((height, width))
     noise, image, mask = maps.noise_to_source(run.noise), run.latent_image, run.denoise_mask
     if image.count_nonzero() == 0:
         # The host takes zeros for "no picture", and does not scale or shift them.
