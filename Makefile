@@ -2,6 +2,7 @@
 # make test      all tests (REQUIRE_COMFYUI=1: fail, not skip, where there is no ComfyUI)
 # make identities COMFYUI_PATH=...  the engine's identities under ComfyUI's options for memory and precision (an hour)
 # make bench     what the pack costs
+# make gpu       what a GPU makes of it: identities, time of a step, memory (PYTHON=python3 where there is no .venv)
 # make proof     how much transfers: the lab's experiments, tables and figures in docs/proof (an hour on two cores)
 # make lab       train the lab's networks anew (hours; the weights are in the repository)
 # make host      look for ComfyUI, install it with comfy-cli where it is missing
@@ -31,7 +32,7 @@ IDENTITIES := $(addprefix tests/host/,$(addsuffix .py,test_samplers test_shared_
 	test_dynamic_memory test_other_packs test_branches test_host_untouched server/test_queue))
 OPTIONS := --fp16-unet --bf16-unet --fp8_e4m3fn-unet --cache-none --disable-smart-memory --fast --async-offload
 
-.PHONY: demo test identities bench proof lab pictures host lint setup
+.PHONY: demo test identities bench gpu proof lab pictures host lint setup
 
 demo: setup
 	@$(ONE_THREAD) $(PYTHON) -m lab.demo
@@ -49,6 +50,10 @@ bench: setup
 	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.options
 	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.price
 	$(PYTHON) -m harness --gpu benchmarks.large
+
+# Not after `setup`, which needs a network; any folder stands in for the front end, whose package is large.
+gpu:
+	COMFYUI_OPTIONS="--front-end-root web" $(PYTHON) -m harness --gpu benchmarks.gpu
 
 pictures: setup
 	$(ONE_THREAD) $(PYTHON) -m docs.wiring

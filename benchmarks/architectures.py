@@ -32,9 +32,9 @@ ARCHITECTURES = {
 }  # fmt: skip
 
 
-def network(name: str, device, dtype: torch.dtype) -> comfy.model_base.BaseModel:
-    """Return a model of the host in full size, its weights not set."""
+def network(name: str, device, dtype: torch.dtype, **changed) -> comfy.model_base.BaseModel:
+    """Return a model of the host, its weights not set: in full size, but for what is `changed` of its settings."""
     family, config = ARCHITECTURES[name]
-    config = family({**config, "dtype": dtype})
+    config = family({**config, **changed, "dtype": dtype})
     config.set_inference_dtype(dtype, None)
     return config.get_model({}, device=device)
