@@ -95,8 +95,8 @@ def _hand_over(owner: ModelPatcher, before: OwnWeights | None, after: OwnWeights
     """Take the module from one borrower to another, over its owner, for whom None stands."""
     if before is not None:
         _leave(before.patcher)
-        before.take_out()
         del _borrowers[owner]
+        before.take_out()
     else:
         _leave(owner)
     if after is not None:

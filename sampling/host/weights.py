@@ -10,6 +10,7 @@ change places as they do between two runs of the host: one unloads what it loade
 from functools import cached_property
 from typing import Any
 
+import comfy.lora
 import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
@@ -96,6 +97,7 @@ class SwappedWeights(OwnWeights):
         for each in (owner, patcher):
             keys |= dict.fromkeys([*each.patches, *each.weight_wrapper_patches])
         self._places = {key: comfy.utils.resolve_attr(patcher.model, key) for key in keys}
+        self._reshaped = {key for key, place in self._places.items() if self._is_reshaped(key, *place)}
         self._loaded: dict[str, torch.nn.Parameter | None] = {}
         self._displaced: list[tuple[torch.nn.Module, str, Any]] = []
 
@@ -119,9 +121,11 @@ class SwappedWeights(OwnWeights):
         """Return the attributes of `layer` that make up one weight: itself, and how the layer takes it."""
         can_offload = hasattr(layer, "comfy_cast_weights")
         functions = list(self.patcher.weight_wrapper_patches.get(key, ()))
-        if getattr(layer, "comfy_patched_weights", False):
+        # Models look at the shape of a weight: a function that changes it would come too late.
+        reshaped = key in self._reshaped
+        if reshaped or getattr(layer, "comfy_patched_weights", False):
             if key not in self._loaded:
-                self._loaded[key] = self._loaded_alone(key, layer, name, can_offload)
+                self._loaded[key] = self._loaded_alone(key, layer, name, can_offload and not reshaped)
             if (weight := self._loaded[key]) is not None:
                 return {name: weight, f"{name}_function": functions} if can_offload else {name: weight}
         weight = self._plain(key, layer, name)
@@ -135,6 +139,11 @@ class SwappedWeights(OwnWeights):
         """Return the weight that nobody has patched."""
         backup = self.owner.backup.get(key)
         return getattr(layer, name) if backup is None else torch.nn.Parameter(backup.weight, requires_grad=False)
+
+    def _is_reshaped(self, key: str, layer: torch.nn.Module, name: str) -> bool:
+        """Say whether the borrower's patches change the shape of a weight."""
+        plain = self._plain(key, layer, name)
+        return tuple(comfy.lora.calculate_shape(self.patcher.patches.get(key, ()), plain, key)) != tuple(plain.shape)
 
     def _loaded_alone(
         self, key: str, layer: torch.nn.Module, name: str, can_offload: bool

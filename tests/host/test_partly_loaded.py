@@ -1,6 +1,7 @@
 """On cards that hold a part of a model, patchers that share a module still behave as models loaded apart."""
 
 import comfy.model_management
+import comfy.weight_adapter
 import pytest
 import torch
 from comfy.model_base import ModelType
@@ -9,8 +10,9 @@ from harness.nodes import with_lora
 
 from .memory import partly_loaded
 from .test_branches import control_net, hook_lora
+from .test_families import target_of
 from .test_shared_weights import SHAPES
-from .tiny import NEGATIVE, POSITIVE, ROUNDING, delta_ksampler, ksampler, model, relative_error
+from .tiny import NEGATIVE, POSITIVE, ROUNDING, delta_ksampler, ksampler, model, prompt, relative_error
 
 SHARES = [1.0, 0.5, 0.01]
 
@@ -48,6 +50,42 @@ def test_a_part_gives_what_the_whole_gives(share):
         loaded = shared.loaded_size() / shared.model_size()
     assert relative_error(found, whole) < ROUNDING / 10
     assert loaded == 1 if share == 1 else loaded < share
+
+
+def padded(weight, columns):
+    """Return a patch that makes a weight wider, as a difference and as a LoRA has it."""
+    generator = torch.Generator().manual_seed(8)
+    shape = [weight.shape[0], columns]
+    up, down = 0.1 * torch.randn(shape[0], 4, generator=generator), torch.randn(4, columns, generator=generator)
+    return {
+        "a difference": ("diff", (up @ down, {"pad_weight": True})),
+        "a lora": comfy.weight_adapter.LoRAAdapter(set(), (up, down, None, None, None, shape)),
+    }
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("kind", ["a difference", "a lora"])
+def test_a_lora_that_changes_the_shape_of_a_weight(kind, share):
+    """A Flux control LoRA: the model looks at the shape, and takes a picture beside the latent."""
+
+    def control(patcher):
+        clone, key = patcher.clone(), "diffusion_model.img_in.weight"
+        clone.add_patches({key: padded(patcher.model.diffusion_model.img_in.weight, 128)[kind]})
+        return clone
+
+    def run(of):
+        picture = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(9))
+        given = {"pooled_output": torch.zeros(1, 16), "concat_latent_image": picture}
+        conditioning = [[prompt(6)[0][0], given]]
+        roles = ("source", "adapted", "target")
+        inputs = {f"{role}_{name}": conditioning for role in roles for name in ("positive", "negative")}
+        latent = {"samples": torch.zeros(1, 16, 8, 8)}
+        return delta_ksampler(of(), control(of()), target_of("Flux"), latent_image=latent, **inputs)
+
+    whole = run(lambda: target_of("Flux"))
+    with partly_loaded(share):
+        shared = target_of("Flux")
+        assert relative_error(run(lambda: shared), whole) < ROUNDING / 10
 
 
 @pytest.mark.parametrize("share", SHARES)
