@@ -40,7 +40,8 @@ def open_mapping(target: ModelPatcher, delta: Delta, run: RunInput) -> StateMapp
 
     linear = affine_of(in_model_space, space.shape.channels, bridge.noise_map.fold, bridge.noise_map.unfold)
     pictures = space.picture(run.noise)
-    seeds = [zlib.crc32(noise.cpu().float().numpy().tobytes()) for noise in pictures]
+    # An image alone has the noise that it has in a batch, where its place is another.
+    seeds = [(run.seed or 0) ^ zlib.crc32(noise.cpu().float().numpy().tobytes()) for noise in pictures]
     height, width = pictures.shape[-2:]
 
     @cache

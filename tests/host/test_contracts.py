@@ -178,7 +178,7 @@ class GivenNoise:
         return torch.randn(latent_image["samples"].shape, generator=torch.Generator().manual_seed(1))
 
 
-def test_noise_that_the_target_lacks_comes_from_the_runs_seed():
+def test_noise_that_the_target_lacks_follows_the_runs_seed():
     generator = torch.Generator().manual_seed(5)
     ways = torch.randn(16, 4, generator=generator), torch.randn(4, 16, generator=generator)
     wide = [denoiser(lambda x, ratio, share=share: share * x, latent_format=SD3) for share in (0.2, 0.4)]
