@@ -1,5 +1,6 @@
 """Fitting a bridge: two affine maps by least squares, from latents of the same pictures."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,9 +79,8 @@ def _products(source: Tensor, target: Tensor, around: int) -> Tensor:
 
 def _neighbours(latent: Tensor, around: int) -> Tensor:
     """Return, for every pixel of a latent [C, H, W], the channels of the pixels around it: [C * around, H * W]."""
-    if around == 1:
-        return latent.flatten(1)
-    return F.unfold(F.pad(latent[None], (1, 1, 1, 1), mode="replicate"), 3)[0]
+    edge = math.isqrt(around)
+    return F.unfold(F.pad(latent[None], [edge // 2] * 4, mode="replicate"), edge)[0]
 
 
 def _regress(products: Tensor, known: Tensor, wanted: Tensor) -> Tensor:

@@ -61,7 +61,13 @@ class Affine:
         return self._mapped(delta, None)
 
     def _mapped(self, latent: Tensor, bias: Tensor | None) -> Tensor:
-        _require_whole_blocks(latent, self.fold)
+        height, width = latent.shape[-2:]
+        if height % self.fold or width % self.fold:
+            raise DeltaError(
+                f"The target's latent is {width}x{height}, and one pixel of the source's latent covers {self.fold}x"
+                f"{self.fold} of its pixels. Choose a width and height of the target's latent that are multiples of "
+                f"{self.fold}."
+            )
         weight, folded = self.weight.to(latent), F.pixel_unshuffle(latent, self.fold)
         if weight.ndim == 2:
             weight = weight[:, :, None, None]
@@ -69,16 +75,6 @@ class Affine:
             folded = F.pad(folded, (1, 1, 1, 1), mode="replicate")
         out = F.conv2d(folded, weight, None if bias is None else bias.to(latent))
         return F.pixel_shuffle(out, self.unfold)
-
-
-def _require_whole_blocks(latent: Tensor, fold: int) -> None:
-    """Raise DeltaError unless the latent's height and width are multiples of `fold`."""
-    height, width = latent.shape[-2:]
-    if height % fold or width % fold:
-        raise DeltaError(
-            f"The target's latent is {width}x{height}, and one pixel of the source's latent covers {fold}x{fold} of "
-            f"its pixels. Choose a width and height of the target's latent that are multiples of {fold}."
-        )
 
 
 def on_one_grid(source: LatentShape, target: LatentShape) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .samples import dot
+from .noise_levels import by_sample
 
 BANDS = ("all", "low", "high")
 
@@ -65,3 +65,8 @@ def low_pass(latent: Tensor, cutoff: float) -> Tensor:
 
 def _norm(a: Tensor) -> Tensor:
     return dot(a, a).sqrt()
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of each sample of two latents [B, C, ...], in a form that multiplies one."""
+    return by_sample((a * b).flatten(1).sum(1), a)

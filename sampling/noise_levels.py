@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .samples import by_sample
+
+def by_sample(values: Tensor, latent: Tensor) -> Tensor:
+    """Return `values`, one [1] or one for each sample [B], in a form that multiplies a latent [B, C, ...]."""
+    return values.reshape(-1, *[1] * (latent.ndim - 1))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ Three directions are known so; the others stay at their mean.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from .bridges import Affine
 
@@ -24,13 +22,3 @@ def latents_of_colours(preview: Affine, ridge: float = RIDGE) -> Affine:
     back = np.linalg.solve(forth @ forth.T + ridge * np.eye(len(forth)), forth).T
     weight, offset = (torch.as_tensor(part, dtype=torch.float32) for part in (back, -back @ bias))
     return Affine(weight, offset, preview.unfold, preview.fold)
-
-
-def resized(colours: Tensor, known: int, wanted: int) -> Tensor:
-    """Return `colours` [B, 3, h, w] whose pixels are `known` pixels of the picture wide, with pixels of `wanted`.
-
-    One has to be a whole multiple of the other.
-    """
-    if known < wanted:
-        return F.avg_pool2d(colours, wanted // known)
-    return F.interpolate(colours, scale_factor=known / wanted, mode="nearest")

@@ -13,38 +13,27 @@ import torch
 from torch import Tensor
 
 from .bridges import Affine, polar
-from .noise_levels import NoiseLevels, known_range, mix, noise_in, noise_to_signal, sigma_at
+from .noise_levels import NoiseLevels, by_sample, known_range, mix, noise_in, noise_to_signal, sigma_at
 from .prediction import Prediction
-from .samples import by_sample
 
 
-@dataclass(frozen=True, eq=False)
-class NoiseMap:
-    """Maps unit noise: by a map with orthonormal rows or columns, and by fixed noise where that gives none."""
+def noise_map(
+    clean_map: Affine, shape: Sequence[int], seeds: Sequence[int], device: torch.device | None = None
+) -> Callable[[Tensor], Tensor]:
+    """Return the map of unit noise beside `clean_map`, to latents of the source's `shape` [C, H, W].
 
-    rotation: Affine
-    missing: Tensor
-
-    def to(self, device: torch.device | None) -> "NoiseMap":
-        return NoiseMap(self.rotation.to(device), self.missing.to(device))
-
-    def __call__(self, noise: Tensor) -> Tensor:
-        return self.rotation.linear(noise) + self.missing.to(noise)
-
-
-def noise_map(clean_map: Affine, shape: Sequence[int], seeds: Sequence[int]) -> NoiseMap:
-    """Return the map of noise beside `clean_map`, for latents of the source's `shape` [C, H, W].
-
-    Directions that the target's latents lack get noise that is drawn for each image from one of `seeds`.
+    It has orthonormal rows or columns. Directions that the target's latents lack get noise that is drawn for each image
+    from one of `seeds`.
     """
     weight = polar(clean_map.weight)
     after = len(weight)
-    rotation = replace(clean_map, weight=weight, bias=torch.zeros(after))
+    rotation = replace(clean_map, weight=weight, bias=torch.zeros(after)).to(device)
     if torch.linalg.matrix_rank(weight) == after:
-        return NoiseMap(rotation, torch.zeros(()))
-    lacking = Affine(torch.eye(after) - weight @ weight.T, rotation.bias, clean_map.unfold, clean_map.unfold)
+        return rotation.linear
+    lacking = Affine(torch.eye(after) - weight @ weight.T, torch.zeros(after), clean_map.unfold, clean_map.unfold)
     drawn = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return NoiseMap(rotation, lacking.linear(torch.stack(drawn)))
+    missing = lacking.linear(torch.stack(drawn)).to(device)
+    return lambda noise: rotation.linear(noise) + missing.to(noise)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from harness.nodes import of_the_pack
 from lab import judge
-from sampling.limits import along
-from sampling.samples import dot
+from sampling.limits import along, dot
 
 from .methods import FIRST, SAMPLES, SEEDS, Roles
 from .records import Methods, records

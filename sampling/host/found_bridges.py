@@ -11,11 +11,12 @@ from pathlib import PurePath
 
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..bridges import Affine, LinearBridge, affine_of, folds, leads_between, on_one_grid
 from ..delta import Delta, role_names
 from ..errors import DeltaError
-from ..preview_bridge import latents_of_colours, resized
+from ..preview_bridge import latents_of_colours
 from . import bridge_files
 from .latent_spaces import LatentSpace, plain_name
 
@@ -99,10 +100,10 @@ def preview_bridge(source: LatentSpace, target: LatentSpace) -> LinearBridge | N
 def _by_colours(known: LatentSpace, colours: Affine, wanted: LatentSpace, wanted_colours: Affine) -> Callable:
     """Return the function from raw latents of one space to those of another, by the previews of both."""
     back = latents_of_colours(wanted_colours)
-    grids = known.shape.downscale // colours.unfold, wanted.shape.downscale // wanted_colours.unfold
+    finer = known.shape.downscale // colours.unfold / (wanted.shape.downscale // wanted_colours.unfold)
 
     def lead(raw: Tensor) -> Tensor:
-        shown = resized(colours(known.picture(known.from_raw(raw))), *grids)
+        shown = F.interpolate(colours(known.picture(known.from_raw(raw))), scale_factor=finer, mode="area")
         return wanted.raw_picture(wanted.latent(back(shown)))
 
     return lead

@@ -75,7 +75,7 @@ def latent_maps(
     `linear` is the bridge's map for noise in the models' own latents. `seeds` give each image's missing noise.
     """
     height, width = (edge // linear.fold * linear.unfold for edge in resize.small)
-    rotated = noise_map(linear, (source_space.shape.channels, height, width), seeds).to(resize.device)
+    rotated = noise_map(linear, (source_space.shape.channels, height, width), seeds, resize.device)
     smaller = resize.small != resize.large
     down, noise_down, up = (resize.down, resize.noise_down, resize.up) if smaller else (None, None, None)
     if smaller and (resizing := bridge.between((height, width), resize.large)) is not None:
