@@ -74,12 +74,13 @@ class ReloadedWeights(OwnWeights):
         after.partially_load(after.load_device, self._memory)
 
     def _require_way_back(self, patcher: ModelPatcher) -> None:
-        """Raise DeltaError if `patcher` has patched weights that nothing can put back."""
+        """Raise DeltaError if `patcher` has patched a weight without a backup or a function: for good."""
         if not patched_by_host(patcher, "unpatch_model"):
             return
         for key in patcher.patches:
-            layer, _ = comfy.utils.resolve_attr(patcher.model, key)
-            if getattr(layer, "comfy_patched_weights", False) and key not in patcher.backup:
+            layer, name = comfy.utils.resolve_attr(patcher.model, key)
+            in_use = getattr(layer, "comfy_patched_weights", False) or hasattr(layer, "prev_comfy_cast_weights")
+            if in_use and key not in patcher.backup and not getattr(layer, f"{name}_function", ()):
                 raise DeltaError(
                     f"The {self._role} model shares its weights with another model of this run that has other patches "
                     f"(a LoRA, say). Its class {type(patcher).__name__}, of another pack, has patched {key} and kept "

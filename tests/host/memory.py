@@ -1,6 +1,5 @@
 """Ways in which the host keeps models in memory, on a machine that has room for all."""
 
-import gc
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest import mock
@@ -19,8 +18,6 @@ DYNAMIC_DEVICE = torch.device("cpu", 0)
 
 def unload() -> None:
     """Unload every model, on every device."""
-    # The host stumbles over a patcher that is collected while it is unloaded.
-    gc.collect()
     for device in (CPU, DYNAMIC_DEVICE):
         comfy.model_management.free_memory(1e30, device)
 
