@@ -20,7 +20,6 @@ from .tiny import (
     bridge,
     combine,
     counted,
-    image_latent,
     ksampler,
     latent,
     model,
@@ -334,32 +333,6 @@ def test_what_is_for_pictures_is_refused_on_packed_latents():
     delta = pair(source, goal)
     with pytest.raises(ValueError, match="Leave the Delta Mask out"):
         advanced_sampler(goal, option("DeltaMask", delta, mask=torch.ones(1, 8, 8)), latent_image={"samples": packed})
-
-
-def test_the_noise_level_is_read_only_where_an_option_asks_for_it(base, adapted, target, monkeypatch):
-    """On a GPU every reading makes the host wait, so a step has none unless its level is needed."""
-    reads = []
-    item = torch.Tensor.item
-    monkeypatch.setattr(torch.Tensor, "item", lambda self: reads.append(1) or item(self))
-
-    def per_step(delta):
-        counts = []
-        for steps in (5, 9):
-            reads.clear()
-            advanced_sampler(target, delta, steps=steps, latent_image=image_latent(1))
-            counts.append(len(reads))
-        return (counts[1] - counts[0]) / 4
-
-    delta = pair(base, adapted)
-    assert per_step(delta) == per_step(())
-    others = {
-        "DeltaLimits": {"parallel": 0.5, "norm_limit": 0.3, "band": "low"},
-        "DeltaMask": {"mask": torch.ones(1, 8, 8)},
-        "DeltaResolution": {"scale": 0.5},
-    }
-    for name, settings in others.items():
-        assert per_step(option(name, delta, **settings)) == per_step(())
-    assert per_step(option("DeltaReuse", delta, every=2)) == per_step(()) + 1
 
 
 def test_one_prompt_for_all_and_one_of_its_own(base, target):
