@@ -33,11 +33,18 @@ from .tiny import (
 )
 
 
+class Packed(torch.Tensor):
+    """A weight that keeps what is put on it when a parameter is made of it."""
+
+    def detach(self):
+        return self
+
+
 class Quantized(comfy.ops.manual_cast.Linear):
     """A layer whose weight carries the patches that it is used with."""
 
     def forward_comfy_cast_weights(self, input):
-        weight = self.weight.to(input.dtype, copy=True)
+        weight = self.weight.as_subclass(torch.Tensor).to(input.dtype, copy=True)
         for patches, key in getattr(self.weight, "patches", []):
             weight = comfy.lora.calculate_weight(patches, weight, key)
         return torch.nn.functional.linear(input, weight, None if self.bias is None else self.bias.to(input.dtype))
@@ -97,6 +104,7 @@ def base(patcher_class=OnTensors):
     for layer in plain.model.modules():
         if isinstance(layer, torch.nn.Linear):
             layer.__class__ = Quantized
+            layer.weight = torch.nn.Parameter(layer.weight.data.as_subclass(Packed), requires_grad=False)
     return patcher_class(plain.model, CPU, CPU)
 
 
