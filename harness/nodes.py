@@ -21,7 +21,7 @@ def of_the_pack(module: str) -> ModuleType:
     return importlib.import_module(f"{node('DeltaPair').__module__.rsplit('.', 2)[0]}.{module}")
 
 
-def run_node(name: str, **inputs) -> Any:
+def run_node(name: str, /, **inputs) -> Any:
     """Return the first output of a node; inputs that are not given have the values of a new node's widgets."""
     made = node(name)
     schema = made.INPUT_TYPES()

@@ -1,5 +1,6 @@
-"""The lab's models as models of ComfyUI, with nodes to load them, prompt them and decode their latents."""
+"""The lab's models as models of ComfyUI, with nodes to load and prompt them. Their VAEs work with the host's nodes."""
 
+from functools import cache
 from typing import ClassVar
 
 import comfy.latent_formats
@@ -7,10 +8,11 @@ import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.supported_models_base
+import comfy.weight_adapter
 import torch
 from comfy_api.latest import ComfyExtension, io
 
-from . import adapters, autoencoder, denoisers, lifted, shapes, storage
+from . import latents, networks, storage, world
 
 KINDS = {
     "eps": comfy.model_base.ModelType.EPS,
@@ -18,67 +20,38 @@ KINDS = {
     "flow": comfy.model_base.ModelType.FLOW,
 }
 CATEGORY = "delta sampling lab"
+ADAPTERS = [f"{base}_{style}" for base in world.BASES for style in world.STYLES]
+CONTROLS = ["source_control", "target_control"]
+MODELS = [*world.BASES, *ADAPTERS, *CONTROLS]
 
 
 class LabLatents(comfy.latent_formats.LatentFormat):
-    """The lab autoencoder's latents: unit variance, 4 channels; its linear preview serves the host's."""
+    """Latents of a coder; its linear preview serves as the host's."""
 
-    spacial_downscale_ratio = autoencoder.FACTOR
-    taesd_decoder_name = "autoencoder"  # tells the host whose latents these are
+    spacial_downscale_ratio = latents.FACTOR
 
     def __init__(self):
-        weight, bias = storage.load_autoencoder(self.taesd_decoder_name).rgb_factors()
+        weight, bias = storage.coder(self.taesd_decoder_name).rgb_factors()
         self.latent_rgb_factors, self.latent_rgb_factors_bias = weight.tolist(), bias.tolist()
 
 
-class LargeLatents(LabLatents):
-    """The latents of the autoencoder that was trained apart, for pictures of 128x128."""
-
-    taesd_decoder_name = "large_autoencoder"
-
-
-class LiftedLatents(LabLatents):
-    """The flow family's latents: unit variance, 16 channels."""
-
-    latent_channels = lifted.CHANNELS
-
-    def __init__(self):
-        super().__init__()
-        self.latent_rgb_factors = (lifted.LOWER.T @ torch.tensor(self.latent_rgb_factors)).tolist()
+class PatchFormat(LabLatents):
+    latent_channels = latents.PatchLatents.channels
+    taesd_decoder_name = "patches"  # tells the host whose latents these are
 
 
-class ScaledLatents(LabLatents):
-    """The same at the scale of ScaledNet."""
-
-    scale_factor = denoisers.ScaledNet.scale
-
-    def __init__(self):
-        super().__init__()
-        self.latent_rgb_factors = (torch.tensor(self.latent_rgb_factors) / self.scale_factor).tolist()
+class AutoEncoderFormat(LabLatents):
+    latent_channels = latents.AutoEncoder.channels
+    taesd_decoder_name = "autoencoder"
 
 
-class LabFamily(comfy.supported_models_base.BASE):
-    latent_format = LabLatents
+class PatchFamily(comfy.supported_models_base.BASE):
+    latent_format = PatchFormat
 
 
-class LabScaledFamily(comfy.supported_models_base.BASE):
-    latent_format = ScaledLatents
-
-
-class LabLargeFamily(comfy.supported_models_base.BASE):
-    latent_format = LargeLatents
-
-
-class LabFlowFamily(comfy.supported_models_base.BASE):
-    latent_format = LiftedLatents
+class FlowFamily(comfy.supported_models_base.BASE):
+    latent_format = AutoEncoderFormat
     sampling_settings: ClassVar = {"shift": 1.0}
-
-
-FAMILIES = {
-    denoisers.ScaledNet: LabScaledFamily,
-    denoisers.LargeNet: LabLargeFamily,
-    denoisers.FlowNet: LabFlowFamily,
-}
 
 
 class HostedNet(torch.nn.Module):
@@ -87,47 +60,63 @@ class HostedNet(torch.nn.Module):
     def __init__(self, name, dtype, device=None, operations=None, **unet_config):
         super().__init__()
         self.dtype = dtype
-        self.net = storage.network(name)
+        self.net = storage.controlled(name.removesuffix("_control")) if name in CONTROLS else storage.base(name)
 
     def forward(self, x, timesteps, context=None, **kwargs):
-        return self.net(x, timesteps, context)
+        return self.net(x.float(), timesteps, context.float()).to(x.dtype)
 
 
-def hosted(name: str) -> comfy.model_patcher.ModelPatcher:
-    """Return the lab model `name` as a MODEL."""
-    net = denoisers.NETS[adapters.CONTROLS.get(name, name)]
-    kind, family = net.prediction, FAMILIES.get(net, LabFamily)
-    config = family({"name": name, "dtype": torch.float32, "context_dim": len(shapes.CLASSES)})
-    device = comfy.model_management.get_torch_device()
-    offload = comfy.model_management.unet_offload_device()
-    model = comfy.model_base.BaseModel(config, KINDS[kind], device=offload, unet_model=HostedNet)
+@cache
+def _base(name: str) -> comfy.model_patcher.ModelPatcher:
+    net = networks.NETS[name.removesuffix("_control")]
+    family = FlowFamily if net.prediction == "flow" else PatchFamily
+    config = family({"name": name, "dtype": torch.float32, "context_dim": len(world.NAMES)})
+    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    model = comfy.model_base.BaseModel(config, KINDS[net.prediction], device=offload, unet_model=HostedNet)
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
+def hosted(name: str) -> comfy.model_patcher.ModelPatcher:
+    """Return the model `name` as a MODEL; an adapted one is its base with a LoRA, as a loader of LoRAs makes it."""
+    if name not in ADAPTERS:
+        return _base(name).clone()
+    adapted = _base(name.rsplit("_", 1)[0]).clone()
+    parts = storage.stored(name)
+    patches = {}
+    for layer in (key.removesuffix(".up") for key in parts if key.endswith(".up")):
+        key = f"diffusion_model.net.{layer}.weight"
+        low_rank = (parts[f"{layer}.up"], parts[f"{layer}.down"], None, None, None, None)
+        patches[key] = comfy.weight_adapter.LoRAAdapter({key}, low_rank)
+    adapted.add_patches(patches)
+    return adapted
+
+
 class HostedVAE:
-    """A lab autoencoder in the place of a VAE of the host's."""
+    """A coder in the place of a VAE of the host's."""
 
-    latent_channels, latent_dim = autoencoder.LATENT_CHANNELS, 2
+    latent_dim = 2
 
-    def __init__(self, coder):
-        self.coder = coder
+    def __init__(self, name: str):
+        self.coder, self.latent_channels = storage.coder(name), LATENTS[name].latent_channels
         device = comfy.model_management.get_torch_device()
-        self.patcher = comfy.model_patcher.ModelPatcher(coder, device, comfy.model_management.vae_offload_device())
+        self.patcher = comfy.model_patcher.ModelPatcher(self.coder, device, device)
+        self.coder.to(device)
 
     def spacial_compression_encode(self):
-        return autoencoder.FACTOR
+        return latents.FACTOR
 
-    def encode(self, pictures):
-        return self.coder.encode(pictures.movedim(-1, 1).to(self.patcher.load_device) * 2 - 1)
+    def spacial_compression_decode(self):
+        return latents.FACTOR
 
-    def decode(self, latents):
-        decoded = self.coder.decode(latents.to(self.patcher.load_device).float())
-        return (decoded.clamp(-1, 1) / 2 + 0.5).movedim(1, -1)
+    def encode(self, images):
+        return self.coder.encode(images.movedim(-1, 1).to(self.patcher.load_device) * 2 - 1)
+
+    def decode(self, samples, **kwargs):
+        decoded = torch.cat([self.coder.decode(part.to(self.patcher.load_device).float()) for part in samples.split(64)])
+        return (decoded.clamp(-1, 1) / 2 + 0.5).movedim(1, -1).to(comfy.model_management.intermediate_device())
 
 
-def hosted_vae(name: str = "autoencoder") -> HostedVAE:
-    """Return the autoencoder `name` as a VAE."""
-    return HostedVAE(storage.load_autoencoder(name))
+LATENTS = {"patches": PatchFormat, "autoencoder": AutoEncoderFormat}
 
 
 class LabModel(io.ComfyNode):
@@ -137,7 +126,7 @@ class LabModel(io.ComfyNode):
             node_id="LabModel",
             display_name="Lab Model",
             category=CATEGORY,
-            inputs=[io.Combo.Input("name", options=[*denoisers.NETS, *adapters.CONTROLS])],
+            inputs=[io.Combo.Input("name", options=MODELS)],
             outputs=[io.Model.Output()],
         )
 
@@ -147,7 +136,7 @@ class LabModel(io.ComfyNode):
 
 
 class LabPrompt(io.ComfyNode):
-    """One class name a picture of the batch, each `copies` times; an empty text is the empty prompt."""
+    """One name an image of the batch, each `copies` times; an empty text is the empty prompt."""
 
     @classmethod
     def define_schema(cls):
@@ -155,33 +144,32 @@ class LabPrompt(io.ComfyNode):
             node_id="LabPrompt",
             display_name="Lab Prompt",
             category=CATEGORY,
-            inputs=[io.String.Input("names", default="circle"), io.Int.Input("copies", default=1, min=1)],
+            inputs=[io.String.Input("names", default="airplane"), io.Int.Input("copies", default=1, min=1)],
             outputs=[io.Conditioning.Output()],
         )
 
     @classmethod
     def execute(cls, names, copies):
-        labels = [shapes.CLASSES.index(name.strip()) if name.strip() else shapes.UNNAMED for name in names.split(",")]
-        return io.NodeOutput([[denoisers.one_hot(torch.tensor(labels).repeat_interleave(copies)), {}]])
+        labels = [world.NAMES.index(name.strip()) if name.strip() else -1 for name in names.split(",")]
+        return io.NodeOutput([[networks.one_hot(torch.tensor(labels).repeat_interleave(copies)), {}]])
 
 
-class LabDecode(io.ComfyNode):
+class LabVAE(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return io.Schema(
-            node_id="LabDecode",
-            display_name="Lab Decode",
+            node_id="LabVAE",
+            display_name="Lab VAE",
             category=CATEGORY,
-            inputs=[io.Latent.Input("samples")],
-            outputs=[io.Image.Output()],
+            inputs=[io.Combo.Input("name", options=list(LATENTS))],
+            outputs=[io.Vae.Output()],
         )
 
     @classmethod
-    def execute(cls, samples):
-        picture = storage.load_autoencoder().decode(lifted.lowered(samples["samples"].float()))
-        return io.NodeOutput((picture.clamp(-1, 1) / 2 + 0.5).movedim(1, -1))
+    def execute(cls, name):
+        return io.NodeOutput(HostedVAE(name))
 
 
 class LabExtension(ComfyExtension):
     async def get_node_list(self):
-        return [LabModel, LabPrompt, LabDecode]
+        return [LabModel, LabPrompt, LabVAE]
