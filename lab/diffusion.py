@@ -4,6 +4,8 @@ eps, v: x = clean + sigma * noise, on Stable Diffusion's "scaled linear" levels;
 flow: x = (1 - sigma) * clean + sigma * noise; the network gets x, t = 1000 sigma, and answers noise - clean.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -13,9 +15,14 @@ _kept = torch.cumprod(1 - _betas, 0)
 SIGMAS = ((1 - _kept) / _kept).sqrt().float()
 
 
+@cache
+def _log_sigmas(device: torch.device) -> Tensor:
+    return SIGMAS.log().to(device)
+
+
 def sigma_of_t(t: Tensor) -> Tensor:
     """Return the noise level at a (fractional) timestep, interpolated in the logarithm."""
-    table, t = SIGMAS.log().to(t.device), t.float().clamp(0, STEPS - 1)
+    table, t = _log_sigmas(t.device), t.float().clamp(0, STEPS - 1)
     low = t.floor().long()
     return torch.lerp(table[low], table[(low + 1).clamp(max=STEPS - 1)], t - low).exp()
 

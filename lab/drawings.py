@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from . import world
 
 CACHE = Path(__file__).parent / "drawings"
-PIXELS = 192  # of a rendered drawing
+PIXELS = 144  # of a rendered drawing
 # Names that are none of the lab's, for the judge to tell from them.
 OTHERS = 96
 
