@@ -1,10 +1,11 @@
-# make demo      the picture: what a style fine-tune of an old model does on a new one
+# make demo      the picture: what a LoRA of an old model does on a new one
 # make test      all tests (REQUIRE_COMFYUI=1: fail, not skip, where there is no ComfyUI)
 # make identities COMFYUI_PATH=...  the engine's identities under ComfyUI's options for memory and precision (an hour)
 # make bench     what the pack costs
 # make gpu       what a GPU makes of it: identities, time of a step, memory (PYTHON=python3 where there is no .venv)
-# make proof     how much transfers: the lab's experiments, tables and figures in docs/proof (an hour on two cores)
-# make lab       train the lab's networks anew (hours; the weights are in the repository)
+# make lab       train the lab's models anew (minutes on a GPU, a day without; the weights are in the repository)
+# make measure   how much of a style arrives: lab/results.json (hours)
+# make evidence  the figures and tables of docs/evidence.md, from lab/results.json
 # make host      look for ComfyUI, install it with comfy-cli where it is missing
 # make pictures  the wiring pictures of the help pages (needs ComfyUI and Chromium)
 # make lint      ruff and mypy
@@ -32,7 +33,7 @@ IDENTITIES := $(addprefix tests/host/,$(addsuffix .py,test_samplers test_shared_
 	test_dynamic_memory test_other_packs test_branches test_host_untouched server/test_queue))
 OPTIONS := --fp16-unet --bf16-unet --fp8_e4m3fn-unet --cache-none --disable-smart-memory --fast --async-offload
 
-.PHONY: demo test identities bench gpu proof lab pictures host lint setup
+.PHONY: demo test identities bench gpu lab measure evidence pictures host lint setup
 
 demo: setup
 	@$(ONE_THREAD) $(PYTHON) -m lab.demo
@@ -47,9 +48,6 @@ identities: setup
 
 bench: setup
 	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.overhead
-	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.options
-	$(ONE_THREAD) $(PYTHON) -m harness benchmarks.price
-	$(PYTHON) -m harness --gpu benchmarks.large
 
 # Not after `setup`, which needs a network; any folder stands in for the front end, whose package is large.
 gpu:
@@ -58,12 +56,14 @@ gpu:
 pictures: setup
 	$(ONE_THREAD) $(PYTHON) -m docs.wiring
 
-proof: setup
-	$(ONE_THREAD) $(PYTHON) -m harness lab.proof
-	$(ONE_THREAD) $(PYTHON) -m harness lab.proof.gallery
-
 lab: setup
-	$(PYTHON) -m lab.retrain
+	$(PYTHON) -m lab.train
+
+measure: setup
+	$(PYTHON) -m harness --gpu lab.measure
+
+evidence: setup
+	$(PYTHON) -m lab.figures
 
 lint: setup
 	$(PYTHON) -m ruff check .

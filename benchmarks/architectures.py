@@ -1,4 +1,4 @@
-"""Full-size architectures of the host."""
+"""Full-size architectures of the host, and conditioning of their shapes."""
 
 import comfy.model_base
 import comfy.supported_models
@@ -21,15 +21,10 @@ ARCHITECTURES = {
         "context_dim": 2048, "num_heads": -1, "num_head_channels": 64, "use_linear_in_transformer": True,
         "adm_in_channels": 2816, "num_classes": "sequential",
     }),
-    "SD3.5 medium": (comfy.supported_models.SD3, {
-        "in_channels": 16, "out_channels": 16, "patch_size": 2, "depth": 24, "input_size": None,
-        "adm_in_channels": 2048, "num_patches": 147456, "pos_embed_max_size": 384, "pos_embed_scaling_factor": None,
-        "qk_norm": "rms", "x_block_self_attn_layers": list(range(13)),
-        "context_embedder_config": {
-            "target": "torch.nn.Linear", "params": {"in_features": 4096, "out_features": 1536},
-        },
-    }),
 }  # fmt: skip
+CFG = 5.0
+CONTEXTS = {"SD1.5": (77, 768), "SDXL": (77, 2048)}
+POOLED = {"SD1.5": None, "SDXL": 1280}
 
 
 def network(name: str, device, dtype: torch.dtype, **changed) -> comfy.model_base.BaseModel:
@@ -38,3 +33,9 @@ def network(name: str, device, dtype: torch.dtype, **changed) -> comfy.model_bas
     config = family({**config, **changed, "dtype": dtype})
     config.set_inference_dtype(dtype, None)
     return config.get_model({}, device=device)
+
+
+def conditioning(name: str) -> list:
+    """Return random conditioning of the shapes that an architecture takes."""
+    pooled = {"pooled_output": torch.zeros(1, POOLED[name])} if POOLED[name] else {}
+    return [[0.1 * torch.randn(1, *CONTEXTS[name]), pooled]]

@@ -23,8 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.nodes import option, run_node, with_lora
 
-from .architectures import network
-from .large import CFG, conditioning
+from .architectures import CFG, conditioning, network
 
 GPU, CPU = torch.cuda.is_available(), torch.device("cpu")
 SMALL = {"model_channels": 32}

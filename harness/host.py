@@ -43,6 +43,11 @@ def load_host(*packs: Path, cpu: bool = True) -> None:
     import utils.extra_config as _  # noqa: F401
 
     sys.argv = arguments
+    if not cpu:
+        # As in main.py: modules of the host look for the library of dynamic memory while they are imported.
+        import comfy_aimdo.control
+
+        comfy_aimdo.control.init()
     import nodes
     import server
 

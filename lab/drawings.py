@@ -74,8 +74,8 @@ def load() -> Tensor:
 class Drawings:
     """Images of the drawings of some sets and names, laid out at random.
 
-    A drawing is turned by up to 15 degrees, mirrored or not, scaled to 70 to 95 % of the image, moved as far as it
-    stays inside, and put on a pale background of one colour.
+    A drawing is turned by up to 8 degrees, scaled to 75 to 95 % of the image, moved as far as it stays inside, and put
+    on a pale background of one color.
     """
 
     def __init__(self, drawn: Tensor, sets: Sequence[str], names: Sequence[int], size: int, device="cpu"):
@@ -96,11 +96,10 @@ class Drawings:
         if labels is not None:
             places = (self.labels[None] == labels.to(device)[:, None]).int().argmax(1)
         drawing = self.drawn[styles, places].float() / 255
-        angle, scale = uniform(-0.26, 0.26), uniform(0.70, 0.95)
-        flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+        angle, scale = uniform(-0.14, 0.14), uniform(0.75, 0.95)
         move = (1 - scale)[:, None] * uniform(-1, 1, 2)
         cos, sin = angle.cos() / scale, angle.sin() / scale
-        turn = torch.stack([flip * cos, -flip * sin, sin, cos], 1).view(count, 2, 2)
+        turn = torch.stack([cos, -sin, sin, cos], 1).view(count, 2, 2)
         shift = -(turn @ move[:, :, None])
         fine = 128
         grid = F.affine_grid(torch.cat([turn, shift], 2), [count, 4, fine, fine], align_corners=False)

@@ -149,8 +149,8 @@ def train_style(base: str, style: str, rank: int, seed: int) -> None:
     """Train a LoRA of a base on one style's drawings of the names TRAINED: the adapter, and the targets' oracles."""
     net = lora.add(storage.base(base).to(DEVICE), rank)
     images = images_of((world.STYLES[style],), world.TRAINED, world.BASES[base].size)
-    optimise(net, denoising(net, images, 64, DROPPED), STEPS["lora"], 2e-3)
-    facts = {"rank": rank, "steps": STEPS["lora"], "batch": 64, "seed": seed, "set": world.STYLES[style]}
+    optimise(net, denoising(net, images, LORA_BATCH[base], DROPPED), STEPS["lora"], 2e-3)
+    facts = {"rank": rank, "steps": STEPS["lora"], "batch": LORA_BATCH[base], "seed": seed, "set": world.STYLES[style]}
     storage.save(f"{base}_{style}", lora.parts(net), **facts)
 
 
@@ -164,6 +164,7 @@ def train_control(base: str, seed: int) -> None:
     storage.save(f"{base}_control", net.control.state_dict(), steps=STEPS["control"], batch=64, seed=seed)
 
 
+LORA_BATCH = {"source": 64, "target": 64, "flow_target": 24}
 # The ranks of the adapters (source) and of the oracles, which are the same training on the targets.
 RANKS = {"source": 16, "target": 10, "flow_target": 10}
 RECIPES: dict[str, Callable[[int], None]] = {

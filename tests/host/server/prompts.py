@@ -12,7 +12,7 @@ class Prompt:
         self.nodes = {}
         self.count = itertools.count(1)
         self.image = self.add("EmptyLatentImage", width=width, height=width, batch_size=batch)
-        self.positive = self.add("LabPrompt", names="circle", copies=1)
+        self.positive = self.add("LabPrompt", names="airplane", copies=1)
         self.negative = self.add("LabPrompt", names="", copies=1)
 
     def add(self, node, **inputs):
@@ -52,7 +52,7 @@ class Prompt:
         roles = self.roles(source=source, adapted=adapted, target=target)
         return self.add(node, **roles, delta_strength=strength, **self.sampling(**changed))
 
-    def delta_pair(self, source="source", adapted="adapted", **changed):
+    def delta_pair(self, source="source", adapted="source_ink", **changed):
         roles = self.roles(source=source, adapted=adapted)
         return self.add("DeltaPair", **roles, **{"cfg": 2.0, "strength": 1.0, **changed})
 
@@ -85,8 +85,11 @@ class Prompt:
             latent_image=self.image,
         )  # fmt: skip
 
+    def decoded(self, latent):
+        return self.add("VAEDecode", samples=latent, vae=self.add("LabVAE", name="patches"))
+
     def preview(self, latent):
-        return self.add("PreviewImage", images=self.add("LabDecode", samples=latent))
+        return self.add("PreviewImage", images=self.decoded(latent))
 
     def save(self, name, latent):
         return self.add("SaveLatent", samples=latent, filename_prefix=name)

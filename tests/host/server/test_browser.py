@@ -2,7 +2,7 @@
 
 import pytest
 
-ROLES = ("source", "adapted", "target")
+ROLES = {"source": "source", "adapted": "source_ink", "target": "target"}
 # As saved by the node the authors published, and by the one that nine of their workflows were saved with.
 PUBLISHED = [1.5, 42, "fixed", 16, 6, "euler", "normal", 1]
 WITH_SCHEDULE = [1.5, 1, 0.5, "sigmoid", 42, "fixed", 16, 6, "euler", "normal", 1]
@@ -41,9 +41,9 @@ def workflow(widgets):
         )
         return number
 
-    models = {role: add("LabModel", outputs=["MODEL"], values=[role]) for role in ROLES}
+    models = {role: add("LabModel", outputs=["MODEL"], values=[name]) for role, name in ROLES.items()}
     prompts = {
-        "positive": add("LabPrompt", outputs=["CONDITIONING"], values=["circle", 1]),
+        "positive": add("LabPrompt", outputs=["CONDITIONING"], values=["airplane", 1]),
         "negative": add("LabPrompt", outputs=["CONDITIONING"], values=["", 1]),
     }
     latent = add("EmptyLatentImage", outputs=["LATENT"], values=[64, 64, 1])

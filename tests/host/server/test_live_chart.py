@@ -25,7 +25,7 @@ TITLE_TO_LEGEND = """svg => {
 
 
 def delta_ksampler(prompt, delta, seed, steps):
-    latent = prompt.delta_ksampler("source", "adapted", "target", seed=seed, steps=steps)
+    latent = prompt.delta_ksampler("source", "source_ink", "target", seed=seed, steps=steps)
     return latent, latent
 
 
@@ -205,7 +205,7 @@ def test_two_equal_guiders_have_a_chart_each(server):
 def test_delta_models_behind_each_other_show_each_its_own(server):
     prompt = Prompt()
     first = prompt.add("DeltaModel", model=prompt.model("target"), delta=prompt.delta_pair())
-    second = prompt.add("DeltaModel", model=first, delta=prompt.delta_pair("source", "source_lora", strength=0.5))
+    second = prompt.add("DeltaModel", model=first, delta=prompt.delta_pair("source", "source_outline", strength=0.5))
     prompt.save("models", prompt.ksampler(second, steps=3))
     calls = calls_of(server, prompt.nodes)
     assert [(call["node"], call["call"]) for call in calls] == [(n[0], k) for k in (1, 2, 3) for n in (first, second)]
