@@ -8,14 +8,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 
 from harness.host import REPOSITORY
-from lab import shapes
-from lab.proof.runs import Runs, chained, option, over_a_bridge
+from lab.runs import Runs, bridges, chained, option
 
-LABELS = np.resize(shapes.SEEN, 1)
+NAMES = ["airplane"]
 ENGINE = str(REPOSITORY / "sampling")
 
 
@@ -39,23 +37,22 @@ def counted(act: Callable) -> int:
 
 def of_a_step(runs: Runs, target: str, delta) -> int:
     """Return the moves of one step: those of a run of four steps less those of one of three."""
-    run = partial(runs.sample, target, LABELS, 1, delta)
+    run = partial(runs.sample, target, NAMES, 1, [delta])
     run(steps=3)
     return counted(lambda: run(steps=4)) - counted(lambda: run(steps=3))
 
 
 def main() -> None:
     runs = Runs()
-    lora = runs.pair("source", "source_lora", LABELS)
+    lora = runs.pair(NAMES, "source_ink")
     options = chained(
-        option("DeltaResolution", scale=0.5),
-        over_a_bridge(runs, "source", "flow_target"),
+        bridges()["fitted"],
         option("DeltaLimits", band="low", parallel=0.5, norm_limit=1.0),
         option("DeltaMask", mask=torch.ones(1, 64, 64)),
         option("DeltaSchedule", curve="linear", strength_end=0.5),
     )
     print("a LoRA pair, the same latents:", of_a_step(runs, "target", lora))
-    print("every option:", of_a_step(runs, "flow_target", options(runs.pair("source", "adapted", LABELS))))
+    print("every option:", of_a_step(runs, "flow_target", options(lora)))
 
 
 if __name__ == "__main__":

@@ -119,8 +119,8 @@ def row(case, runs, *inputs) -> str:
 
 
 def small_rows() -> Iterator[str]:
-    source, adapted, target = (run_node("LabModel", name=name) for name in ("source", "adapted", "target"))
-    positive, negative = (run_node("LabPrompt", names=name) for name in ("circle", ""))
+    source, adapted, target = (run_node("LabModel", name=name) for name in ("source", "source_ink", "target"))
+    positive, negative = (run_node("LabPrompt", names=name) for name in ("airplane", ""))
     changed = with_changed_weights(source, "")
     for batch in (1, 8):
         inputs = (target, positive, negative, {"samples": torch.zeros(batch, 4, 16, 16)}, STEPS)

@@ -104,7 +104,7 @@ def draw(rows: dict[str, list[np.ndarray]], style: str, path: Path) -> None:
         left, right = (axes[0, number * 4 + end].get_position() for end in (0, 3))
         figure.text((left.x0 + right.x1) / 2, 0.89, TITLES[group], ha="center", fontsize=11, weight="bold")
     figure.suptitle(f'A LoRA of an old model ("{style}") on a new model, without training', fontsize=13, y=0.985)
-    sets = "Noto Emoji (Apache 2.0), EmojiOne and Twemoji (CC BY 4.0), Fluent Emoji (MIT), Streamline Emojis (CC BY 4.0)"
+    sets = "Noto (Apache 2.0), EmojiOne, Twemoji and Streamline (CC BY 4.0) and Fluent Emoji (MIT)"
     figure.text(0.5, 0.02, f"Small models trained on {sets}. First seed.", ha="center", fontsize=8, color="dimgray")
     figure.savefig(path, dpi=110)
     plt.close(figure)

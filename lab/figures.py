@@ -58,10 +58,10 @@ def interval(share: float, count: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def draw_cell(axes, key: tuple, cell: tuple, colour: str, marker: str, label: str | None = None) -> None:
+def draw_cell(axes, cell: tuple, color: str, marker: str, label: str | None = None) -> None:
     style, name, count = cell
     spans = [np.abs(np.subtract(interval(share, count), share))[:, None] for share in (name, style)]
-    axes.errorbar(name, style, *reversed(spans), color=colour, marker=marker, markersize=6, elinewidth=0.7, label=label)
+    axes.errorbar(name, style, *reversed(spans), color=color, marker=marker, markersize=6, elinewidth=0.7, label=label)
 
 
 def draw(found: Cells) -> None:
@@ -72,21 +72,25 @@ def draw(found: Cells) -> None:
     for row, (target, style) in zip(axes, rows, strict=True):
         for panel, group in zip(row, world.GROUPS, strict=True):
             panel.set_title(f"{WORLDS[target]}, {style}: {TITLES[group]}", fontsize=9)
-            for method, (colour, marker, label) in LINES.items():
-                line = {float(key[3]): cell for key, cell in found.items() if key[:3] == (target, style, method) and key[4] == group}
+            for method, (color, marker, label) in LINES.items():
+                line = {
+                    float(k[3]): cell for k, cell in found.items() if (*k[:3], k[4]) == (target, style, method, group)
+                }
                 for number, setting in enumerate(sorted(line)):
-                    draw_cell(panel, setting, line[setting], colour, marker, None if number else label)
-                    panel.annotate(f"{setting:g}", (line[setting][1], line[setting][0]), fontsize=6, xytext=(3, 3), textcoords="offset points")
+                    style_share, name_share, _ = line[setting]
+                    draw_cell(panel, line[setting], color, marker, None if number else label)
+                    panel.annotate(f"{setting:g}", (name_share, style_share), fontsize=6)
                 ordered = [line[setting] for setting in sorted(line)]
-                panel.plot([cell[1] for cell in ordered], [cell[0] for cell in ordered], color=colour, linewidth=1)
-            for method, (colour, marker) in POINTS.items():
+                panel.plot([cell[1] for cell in ordered], [cell[0] for cell in ordered], color=color, linewidth=1)
+            for method, (color, marker) in POINTS.items():
                 if cell := found.get((target, style, method, "", group)):
-                    draw_cell(panel, (), cell, colour, marker, method)
+                    draw_cell(panel, cell, color, marker, method)
     for panel in axes[-1]:
         panel.set_xlabel("read as the name")
     for panel in axes[:, 0]:
         panel.set_ylabel("read as the style")
-    handles = {label: handle for panel in axes.flat for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    legends = [panel.get_legend_handles_labels() for panel in axes.flat]
+    handles = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(CURVES, dpi=80)
     plt.close(figure)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import drawings, judge, networks, storage, world
-from .runs import CFG, Runs, across, bridges, chained, option
+from .runs import CFG, Runs, across, bridges, option
 
 RESULTS = Path(__file__).parent / "results.json"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -112,7 +112,9 @@ class HostedVAE:
         return self.coder.encode(images.movedim(-1, 1).to(self.patcher.load_device) * 2 - 1)
 
     def decode(self, samples, **kwargs):
-        decoded = torch.cat([self.coder.decode(part.to(self.patcher.load_device).float()) for part in samples.split(64)])
+        decoded = torch.cat(
+            [self.coder.decode(part.to(self.patcher.load_device).float()) for part in samples.split(64)]
+        )
         return (decoded.clamp(-1, 1) / 2 + 0.5).movedim(1, -1).to(comfy.model_management.intermediate_device())
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness import nodes
-from harness.nodes import of_the_pack, run_node, shown
+from harness.nodes import run_node, shown
 
 from . import drawings, networks, world
 
@@ -76,14 +76,25 @@ class Runs:
         return run_node("DeltaPair", **roles, cfg=cfg, strength=strength)
 
     def sample(
-        self, name, names, seed, deltas=(), start=None, denoise=1.0, steps=STEPS, wanted=None, sampler="euler", cfg=CFG
+        self,
+        name,
+        names,
+        seed,
+        deltas=(),
+        start=None,
+        denoise=1.0,
+        steps=STEPS,
+        wanted=None,
+        sampler="euler",
+        cfg=CFG,
+        model=None,
     ) -> Tensor:
         """Return the images [n, 3, H, W] in -1..1 that a KSampler makes, of noise or of images to begin with."""
         base = next(base for base in reversed(world.BASES) if name.startswith(base))
         net = networks.NETS[base]
         edge = net.size // 4
         latent = torch.zeros(len(names), net.channels, edge, edge) if start is None else encoded(base, start)
-        model = self.model(name)
+        model = model or self.model(name)
         for delta in deltas:
             model = run_node("DeltaModel", model=model, delta=delta)
         none = [""] * len(names)

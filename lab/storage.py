@@ -18,7 +18,7 @@ def save(name: str, state: dict[str, Tensor], **facts) -> None:
     small = {}
     for key, value in state.items():
         value = value.detach().float().cpu()
-        if value.ndim < 2 or value.shape[-1] == 1 and value.ndim == 3:
+        if value.ndim < 2 or (value.ndim == 3 and value.shape[-1] == 1):
             small[key] = value.half()
             continue
         scale = value.flatten(1).abs().amax(1).clamp(min=1e-8) / 127
