@@ -73,9 +73,8 @@ def draw(found: Cells) -> None:
         for panel, group in zip(row, world.GROUPS, strict=True):
             panel.set_title(f"{WORLDS[target]}, {style}: {TITLES[group]}", fontsize=9)
             for method, (color, marker, label) in LINES.items():
-                line = {
-                    float(k[3]): cell for k, cell in found.items() if (*k[:3], k[4]) == (target, style, method, group)
-                }
+                same = {k: cell for k, cell in found.items() if (*k[:3], k[4]) == (target, style, method, group)}
+                line = {float(key[3]): cell for key, cell in same.items()}
                 for number, setting in enumerate(sorted(line)):
                     style_share, name_share, _ = line[setting]
                     draw_cell(panel, line[setting], color, marker, None if number else label)
