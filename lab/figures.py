@@ -69,9 +69,10 @@ def draw(found: Cells) -> None:
     rows = [(target, style) for target in WORLDS for style in world.STYLES if (target, style) in {k[:2] for k in found}]
     shape = {"figsize": (12, 3.6 * len(rows)), "layout": "constrained", "sharex": True, "sharey": True}
     figure, axes = plt.subplots(len(rows), len(world.GROUPS), squeeze=False, **shape)
+    for panel, group in zip(axes[0], world.GROUPS, strict=True):
+        panel.set_title(TITLES[group], fontsize=10)
     for row, (target, style) in zip(axes, rows, strict=True):
         for panel, group in zip(row, world.GROUPS, strict=True):
-            panel.set_title(f"{WORLDS[target]}, {style}: {TITLES[group]}", fontsize=9)
             for method, (color, marker, label) in LINES.items():
                 same = {k: cell for k, cell in found.items() if (*k[:3], k[4]) == (target, style, method, group)}
                 line = {float(key[3]): cell for key, cell in same.items()}
@@ -86,8 +87,8 @@ def draw(found: Cells) -> None:
                     draw_cell(panel, cell, color, marker, method)
     for panel in axes[-1]:
         panel.set_xlabel("read as the name")
-    for panel in axes[:, 0]:
-        panel.set_ylabel("read as the style")
+    for panel, (target, style) in zip(axes[:, 0], rows, strict=True):
+        panel.set_ylabel(f"{WORLDS[target]}: {style}\nread as the style")
     legends = [panel.get_legend_handles_labels() for panel in axes.flat]
     handles = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8)
