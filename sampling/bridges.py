@@ -92,7 +92,7 @@ def folds(source: LatentShape, target: LatentShape) -> tuple[int, int]:
     if not on_one_grid(source, target):
         raise DeltaError(
             f"The source's latents have {source} and the target's {target}. A bridge needs pixels of which one "
-            "is a whole multiple of the other. Choose another pair of models."
+            "is a whole multiple of the other. Use a scale of 1, 0.5 or 0.25, or choose another pair of models."
         )
     return large // target.downscale, large // source.downscale
 
