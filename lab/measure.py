@@ -1,10 +1,11 @@
 """Measures how much of a style arrives and how much of the content stays: python -m harness [--gpu] lab.measure
 
 Every setting is sampled in ComfyUI with three seeds, 288 images a group of names. The records are added to
-lab/results.json as they are made. `--world`, `--style` and `--method` choose a part; `--output` names another file.
+lab/results.json as they are made. `--world`, `--style`, `--method` and `--setting` choose a part; `--output` names another file.
 """
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from harness.nodes import node
 
 from . import drawings, judge, networks, storage, world
 from .runs import CFG, Runs, across, bridges, option
@@ -125,13 +128,13 @@ def overlap(images: Tensor, wanted: Tensor) -> Tensor:
     return (found * wanted).sum((1, 2, 3)) / torch.maximum(found, wanted).sum((1, 2, 3)).clamp(min=1)
 
 
-def records(runs: Runs, target: str, style: str, chosen: list[str]) -> Iterator[dict]:
+def records(runs: Runs, target: str, style: str, chosen: list[str], settings: list[str]) -> Iterator[dict]:
     """Yield the records of a world and a style: the share of images that the judge reads as style and as name."""
     network, names = storage.load_judge().to(DEVICE), names_of_a_run()
     labels = torch.tensor([world.NAMES.index(name) for name in names], device=DEVICE)
     found = controlled(runs) if style == "control" else methods(runs, target, style)
     for method, setting, sample in found:
-        if chosen and method not in chosen:
+        if (chosen and method not in chosen) or (settings and setting and setting not in settings):
             continue
         for seed in SEEDS:
             start = time.time()
@@ -165,14 +168,20 @@ def main() -> None:
     parser.add_argument("--world", nargs="*", choices=WORLDS, default=WORLDS)
     parser.add_argument("--style", nargs="*", choices=[*world.STYLES, "control"], default=[*world.STYLES, "control"])
     parser.add_argument("--method", nargs="*", default=[])
+    parser.add_argument("--setting", nargs="*", default=[])
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="twice as fast on a CPU that has it, far slower elsewhere"
+    )
     arguments = parser.parse_args()
+    if arguments.bfloat16:
+        importlib.import_module(node("LabModel").__module__).HostedNet.arithmetic = torch.bfloat16
     for target in arguments.world:
         for style in arguments.style:
             if style == "control" and target != "target":
                 continue
             batch = []
-            for record in records(Runs(), target, style, arguments.method):
+            for record in records(Runs(), target, style, arguments.method, arguments.setting):
                 batch.append(record)
                 if len(batch) % 9 == 0:
                     add(batch, arguments.output)

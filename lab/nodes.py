@@ -55,7 +55,9 @@ class FlowFamily(comfy.supported_models_base.BASE):
 
 
 class HostedNet(torch.nn.Module):
-    """A lab network behind the call that the host makes."""
+    """A lab network behind the call that the host makes; its layers compute in `arithmetic`, where that is set."""
+
+    arithmetic: torch.dtype | None = None
 
     def __init__(self, name, dtype, device=None, operations=None, **unet_config):
         super().__init__()
@@ -63,7 +65,8 @@ class HostedNet(torch.nn.Module):
         self.net = storage.controlled(name.removesuffix("_control")) if name in CONTROLS else storage.base(name)
 
     def forward(self, x, timesteps, context=None, **kwargs):
-        return self.net(x.float(), timesteps, context.float()).to(x.dtype)
+        with torch.autocast(x.device.type, self.arithmetic, enabled=self.arithmetic is not None):
+            return self.net(x.float(), timesteps, context.float()).to(x.dtype)
 
 
 @cache
