@@ -1,7 +1,8 @@
 """Measures how much of a style arrives and how much of the content stays: python -m harness [--gpu] lab.measure
 
 Every setting is sampled in ComfyUI with three seeds, 288 images a group of names. The records are added to
-lab/results.json as they are made. `--world`, `--style`, `--method` and `--setting` choose a part; `--output` names another file.
+lab/results.json as they are made. `--world`, `--style`, `--method` and `--setting` choose a part; `--output` names
+another file.
 """
 
 import argparse
@@ -170,9 +171,7 @@ def main() -> None:
     parser.add_argument("--method", nargs="*", default=[])
     parser.add_argument("--setting", nargs="*", default=[])
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="twice as fast on a CPU that has it, far slower elsewhere"
-    )
+    parser.add_argument("--bfloat16", action="store_true", help="faster on a CPU that has it")
     arguments = parser.parse_args()
     if arguments.bfloat16:
         importlib.import_module(node("LabModel").__module__).HostedNet.arithmetic = torch.bfloat16

@@ -10,7 +10,6 @@ from lab import storage
 from ..tiny import relative_error
 from .prompts import Prompt, run_and_load
 
-
 # One of each kind: test_samplers.py runs all of them, without a queue.
 SAMPLERS = ("euler", "euler_ancestral_cfg_pp", "heun", "dpmpp_sde", "dpmpp_2m", "lcm", "ddim", "uni_pc")
 
