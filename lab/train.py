@@ -18,7 +18,7 @@ from . import diffusion, drawings, judge, latents, lora, networks, storage, worl
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DROPPED = 0.12  # share of images that a base sees without their name
 DECAY = 0.999  # of the moving average of the weights
-STEPS = {"autoencoder": 3000, "judge": 2500, "base": 8000, "lora": 1300, "control": 800}
+STEPS = {"autoencoder": 3000, "judge": 2500, "base": 12000, "lora": 2000, "control": 800}
 
 
 def optimise(module: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float) -> dict[str, Tensor]:
