@@ -9,7 +9,7 @@ from .reuse import Reuse
 # How the pair is guided.
 AUTO, OFF, KEPT = "auto", "off", "kept"
 
-# Noise-to-signal ratios: colors are settled at high noise, details from 3 to 0.3. Chosen by trial, see docs/evidence.md.
+# Noise-to-signal ratios: colors are settled at high noise, details from 3 to 0.3. Chosen by trial (docs/evidence.md).
 REUSE = Reuse(places=(math.inf, 4.0, 1.6, 0.7))
 GUIDED = 2.5, 6.0  # around the second place alone
 
