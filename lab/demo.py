@@ -91,7 +91,7 @@ def draw(rows: dict[str, list[np.ndarray]], style: str, path: Path) -> None:
     """Save the picture: a row for each model, a column for each name."""
     names = [(group, name) for group, found in SHOWN.items() for name in found]
     figure, axes = plt.subplots(len(ROWS), len(names), figsize=(len(names) + 2.4, 5.4))
-    figure.subplots_adjust(left=0.15, right=0.99, top=0.8, bottom=0.07, wspace=0.04, hspace=0.04)
+    figure.subplots_adjust(left=0.17, right=0.99, top=0.8, bottom=0.07, wspace=0.04, hspace=0.04)
     for row, title in enumerate(ROWS):
         for column, image in enumerate(rows[title]):
             axes[row, column].imshow(image)

@@ -17,7 +17,7 @@ OWN_UV = REPOSITORY / ".uv" / "bin" / "uv"
 UV = shutil.which("uv") or (str(OWN_UV) if OWN_UV.exists() else None)
 # Of what developers have, users get what they can read.
 FOR_DEVELOPERS = ("tests/", "lab/", "benchmarks/", "harness/", "docs/", ".", "Makefile")
-FOR_READERS = (".md", ".png")
+FOR_READERS = (".md", ".png", ".jpg")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
