@@ -25,7 +25,7 @@ def test_the_identities_in_the_queue(server, sampler):
             "none": prompt.delta_ksampler("source", "source_ink", "target", 0.0, sampler_name=sampler),
             "same": prompt.delta_ksampler("source", "source", "target", 1.0, sampler_name=sampler),
             "adapted": prompt.ksampler("source_ink", sampler_name=sampler),
-            "telescoped": prompt.delta_ksampler("source", "adapted", "source", 1.0, sampler_name=sampler),
+            "telescoped": prompt.delta_ksampler("source", "source_ink", "source", 1.0, sampler_name=sampler),
             "delta": prompt.delta_ksampler("source", "source_ink", "target", 1.0, sampler_name=sampler),
         },
     )
