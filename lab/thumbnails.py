@@ -50,7 +50,7 @@ def three(lab: Runs, target: str, adapted: str, seed: int) -> Panels:
 
 def over(*ways: str) -> Callable[[Runs], Panels]:
     def panels(lab: Runs) -> Panels:
-        made = {way: run(lab, FLOW, bridges()[way](pair(lab)), seed=3) for way in ways}
+        made = {way.split()[-1]: run(lab, FLOW, bridges()[way](pair(lab)), seed=3) for way in ways}
         return {WITHOUT: run(lab, FLOW, seed=3)} | made
 
     return panels
@@ -160,7 +160,7 @@ PICTURES: list[tuple[str, Callable[[Runs], Panels]]] = [
     ("a LoRA, over two bridges", over("preview colors", "fitted")),
     ("away from a smaller model", autoguided),
     ("when a delta acts", windows),
-    ("few steps: expect little", few_steps),
+    ("a LoRA, in few steps and in many", few_steps),
     ("a LoRA, in the colors of other images", colored),
 ]
 
