@@ -20,7 +20,7 @@ from . import drawings, networks, world
 from .runs import Runs, bridges, conditioning, decoded, encoded, option
 
 FOLDER = REPOSITORY / "example_workflows"
-SIDE, WORDS, QUALITY = 384, 72, 80  # the words are below: the browser puts a badge over the top
+SIDE, WORDS, QUALITY = 384, 72, 65  # the words are below: the browser puts a badge over the top
 NAMES = ["mushroom", "crown", "rocket", "umbrella", "cherries", "anchor"]
 WITHOUT, WITH = "target", "target + delta"
 INK, OUTLINE = "source_ink", "source_outline"
