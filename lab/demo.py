@@ -29,7 +29,7 @@ TITLES = {
     "known": "known to the old model",
     "unknown": "unknown to the old model",
 }
-STEPS, CFG, SEED = 20, 2.5, 1
+SEED = 1
 ROWS = ("new model", "new model + delta", "new model + its own LoRA", "old model + LoRA")
 
 
@@ -45,15 +45,15 @@ def prompt_of(style: str, target: str) -> dict:
     def model(name: str) -> list:
         return add("LabModel", name=name)
 
-    names = ", ".join(name for group in SHOWN.values() for name in group)
-    positive = add("LabPrompt", names=names, copies=1)
-    negative = add("LabPrompt", names=", ".join([""] * sum(map(len, SHOWN.values()))), copies=1)
+    names = [name for group in SHOWN.values() for name in group]
+    positive = add("LabPrompt", names=", ".join(names), copies=1)
+    negative = add("LabPrompt", names="", copies=len(names))
     prompts = {"positive": positive, "negative": negative}
     pair = add(
         "DeltaPair",
         source_model=model("source"), source_positive=positive, source_negative=negative,
         adapted_model=model(f"source_{style}"), adapted_positive=positive, adapted_negative=negative,
-        cfg=CFG, strength=1.0,
+        cfg=world.CFG, strength=1.0,
     )  # fmt: skip
     if target == "flow_target":
         vaes = {"source_vae": add("LabVAE", name="patches"), "target_vae": add("LabVAE", name="autoencoder")}
@@ -67,11 +67,10 @@ def prompt_of(style: str, target: str) -> dict:
     }
     for title, (base, sampled) in rows.items():
         net = networks.NETS[base]
-        size = {"width": net.size, "height": net.size, "batch_size": sum(map(len, SHOWN.values()))}
-        how = {"seed": SEED, "steps": STEPS, "cfg": CFG, "sampler_name": "euler", "denoise": 1.0}
-        scheduler = "simple" if net.prediction == "flow" else "karras"
+        size = {"width": net.size, "height": net.size, "batch_size": len(names)}
+        how = {"seed": SEED, "steps": world.STEPS, "cfg": world.CFG, "sampler_name": "euler", "denoise": 1.0}
         empty = add("EmptyLatentImage", **size)
-        made = add("KSampler", model=sampled, **prompts, **how, scheduler=scheduler, latent_image=empty)
+        made = add("KSampler", model=sampled, **prompts, **how, scheduler=net.scheduler, latent_image=empty)
         images = add("VAEDecode", samples=made, vae=add("LabVAE", name=net.coder))
         add("SaveImage", images=images, filename_prefix=title)
     return nodes

@@ -27,13 +27,14 @@ def sigma_of_t(t: Tensor) -> Tensor:
     return torch.lerp(table[low], table[(low + 1).clamp(max=STEPS - 1)], t - low).exp()
 
 
-def training_loss(net, clean: Tensor, context: Tensor, t: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+def training_loss(net, clean: Tensor, context: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """Return the squared error of the prediction; for eps that of v, which weighs all noise levels about the same.
 
-    `t` [B] are timesteps and `levels` [B] their noise levels.
+    `t` [B] are timesteps.
     """
-    s = levels.view(-1, 1, 1, 1)
-    if net.prediction == "flow":
+    is_flow = net.prediction == "flow"
+    s = (t / STEPS if is_flow else sigma_of_t(t)).view(-1, 1, 1, 1)
+    if is_flow:
         return (net((1 - s) * clean + s * noise, t, context) - (noise - clean)).square().mean()
     scale = (1 + s * s).sqrt()
     out = net((clean + s * noise) / scale, t, context)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import tarfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ def other_names(sets: dict[str, dict]) -> list[str]:
     return left[:: max(1, len(left) // OTHERS)][:OTHERS]
 
 
+@cache
 def load() -> Tensor:
     """Return all drawings [sets, names + others, 4, PIXELS, PIXELS] uint8; rendered once (two minutes)."""
     file = CACHE / "drawings.npz"

@@ -1,6 +1,6 @@
 """Draws lab/results.json for docs/evidence.md: python -m lab.figures
 
-Writes docs/evidence_curves.png, and the tables of docs/evidence.md between its markers.
+Writes docs/evidence_curves.png, and the table of docs/evidence.md between its markers.
 """
 
 import json
@@ -113,18 +113,14 @@ MAIN = [
     ("target", "", "target"), ("delta", "1", "target + delta"), ("oracle", "", "oracle"),
     ("adapted", "", "adapted model alone"), ("img2img", "0.6", "img2img, denoise 0.6"),
 ]  # fmt: skip
-PRICE = [("delta", "1", "every step"), ("fast", "auto", "fast"), ("fast", "off", "fast, pair without guidance")]
 
 
 def main() -> None:
     found = cells(json.loads(RESULTS.read_text()))
     draw(found)
-    text = PAGE.read_text()
-    for name, wanted in {"main": MAIN, "price": PRICE}.items():
-        marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        made = "\n".join([marks[0], *table(found, wanted), marks[1]])
-        text = re.sub(f"{marks[0]}.*?{marks[1]}", lambda _, made=made: made, text, flags=re.S)
-    PAGE.write_text(text)
+    first, last = "<!-- main -->", "<!-- end of main -->"
+    made = "\n".join([first, *table(found, MAIN), last])
+    PAGE.write_text(re.sub(f"{first}.*?{last}", lambda _: made, PAGE.read_text(), flags=re.S))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from harness.nodes import node
 
-from . import drawings, judge, networks, storage, world
-from .runs import CFG, Runs, across, bridges, option
+from . import judge, networks, storage, world
+from .runs import Runs, across, bridges, drawn, option
 
 RESULTS = Path(__file__).parent / "results.json"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -42,7 +42,7 @@ def methods(runs: Runs, target: str, style: str) -> Iterator[tuple[str, str, Met
     """Yield the methods and settings that are compared: (method, setting, what makes the images)."""
     adapted, oracle, over = f"source_{style}", f"{target}_{style}", across(target)
 
-    def delta(change=None, over=over, cfg=CFG, **how) -> Method:
+    def delta(change=None, over=over, cfg=world.CFG, **how) -> Method:
         def sample(names, seed):
             made = over(runs.pair(names, adapted, cfg=cfg, **how))
             return runs.sample(target, names, seed, [change(made) if change else made])
@@ -103,55 +103,55 @@ def options() -> dict[str, Callable]:
 
 
 def controlled(runs: Runs) -> Iterator[tuple[str, str, Method]]:
-    """Yield the methods of a control by silhouettes; wanted are those of drawings of the same names."""
-    images = drawings.Drawings(drawings.load(), world.TARGET_SETS, range(len(world.NAMES)), 64)
+    """Yield the methods of a control by silhouettes; those of drawings of the same names are to be followed."""
 
-    def wanted(names: list[str], seed: int) -> Tensor:
-        labels = torch.tensor([world.NAMES.index(name) for name in names])
-        drawn = images.draw(len(names), torch.Generator().manual_seed(seed), labels)[0]
-        runs.wanted = networks.silhouette(drawn)
-        return networks.control_maps(drawn)
-
-    yield "target", "", lambda names, seed: (wanted(names, seed), runs.sample("target", names, seed))[1]
-    yield "oracle", "", lambda names, seed: runs.sample("target_control", names, seed, wanted=wanted(names, seed))
-    for strength in (0.5, 1.0, 1.5):
-
-        def sample(names, seed, strength=strength):
-            pair = runs.pair(names, "source_control", wanted=wanted(names, seed), strength=strength)
+    def delta(strength: float) -> Method:
+        def sample(names, seed):
+            maps = networks.control_maps(drawn(names, seed))
+            pair = runs.pair(names, "source_control", strength=strength, wanted=maps)
             return runs.sample("target", names, seed, [pair])
 
-        yield "delta", f"{strength:g}", sample
+        return sample
+
+    def oracle(names: list[str], seed: int) -> Tensor:
+        return runs.sample("target_control", names, seed, wanted=networks.control_maps(drawn(names, seed)))
+
+    yield "target", "", lambda names, seed: runs.sample("target", names, seed)
+    yield "oracle", "", oracle
+    for strength in (0.5, 1.0, 1.5):
+        yield "delta", f"{strength:g}", delta(strength)
 
 
 def overlap(images: Tensor, wanted: Tensor) -> Tensor:
-    """Return the intersection over union of each image's silhouette with the one wanted: [n]."""
-    found = networks.silhouette(images)
+    """Return the intersection over union of the silhouettes of images and of those that they follow: [n]."""
+    found, wanted = networks.silhouette(images), networks.silhouette(wanted)
     return (found * wanted).sum((1, 2, 3)) / torch.maximum(found, wanted).sum((1, 2, 3)).clamp(min=1)
 
 
-def records(runs: Runs, target: str, style: str, chosen: list[str], settings: list[str]) -> Iterator[dict]:
-    """Yield the records of a world and a style: the share of images that the judge reads as style and as name."""
+def records(runs: Runs, target: str, style: str, chosen: list[str], settings: list[str]) -> Iterator[list[dict]]:
+    """Yield the records of a method, a setting and a seed: the shares of images read as the style and as the name."""
     network, names = storage.load_judge().to(DEVICE), names_of_a_run()
-    labels = torch.tensor([world.NAMES.index(name) for name in names], device=DEVICE)
-    found = controlled(runs) if style == "control" else methods(runs, target, style)
-    for method, setting, sample in found:
+    labels = torch.tensor(world.labels(names), device=DEVICE)
+    for method, setting, sample in controlled(runs) if style == "control" else methods(runs, target, style):
         if (chosen and method not in chosen) or (settings and setting and setting not in settings):
             continue
         for seed in SEEDS:
             start = time.time()
             images = sample(names, seed)
-            reads = judge.read(network, images.to(DEVICE))
-            right = (reads[0] == labels).float()
-            like = overlap(images, runs.wanted) if style == "control" else (reads[1] == judge.STYLES.index(style))
-            for number, group in enumerate(world.GROUPS):
-                part = slice(number * A_GROUP, (number + 1) * A_GROUP)
-                scores = {"style_score": like[part], "name_score": right[part]}
-                yield {
-                    "world": target, "style": style, "group": group, "method": method, "setting": setting,
-                    "seed": seed, "pictures": A_GROUP, "rows": runs.rows,
-                    **{key: round(value.float().mean().item(), 4) for key, value in scores.items()},
-                }  # fmt: skip
-        print(f"{target} {style} {method} {setting}: {time.time() - start:.1f} s a seed", flush=True)
+            read_names, read_styles = judge.read(network, images.to(DEVICE))
+            if style == "control":
+                styled = overlap(images, drawn(names, seed))
+            else:
+                styled = (read_styles == judge.STYLES.index(style)).float()
+            shares = {"style_score": styled, "name_score": (read_names == labels).float()}
+            parts = {key: value.view(len(world.GROUPS), A_GROUP).mean(1).tolist() for key, value in shares.items()}
+            cell = {"world": target, "style": style, "method": method, "setting": setting, "seed": seed}
+            yield [
+                {**cell, "group": group, "pictures": A_GROUP, "rows": runs.rows}
+                | {key: round(means[number], 4) for key, means in parts.items()}
+                for number, group in enumerate(world.GROUPS)
+            ]
+            print(f"{target} {style} {method} {setting}, seed {seed}: {time.time() - start:.1f} s", flush=True)
 
 
 def add(found: list[dict], file: Path) -> None:
@@ -179,12 +179,8 @@ def main() -> None:
         for style in arguments.style:
             if style == "control" and target != "target":
                 continue
-            batch = []
-            for record in records(Runs(), target, style, arguments.method, arguments.setting):
-                batch.append(record)
-                if len(batch) % 9 == 0:
-                    add(batch, arguments.output)
-            add(batch, arguments.output)
+            for found in records(Runs(), target, style, arguments.method, arguments.setting):
+                add(found, arguments.output)
 
 
 if __name__ == "__main__":

@@ -48,11 +48,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.condition(condition)[:, :, None, None].chunk(2, 1) if self.film else (None, None)
+        given = self.condition(condition)[:, :, None, None]
         if self.film:
+            scale, shift = given.chunk(2, 1)
             h = self.norm2(h) * (1 + scale) + shift
         else:
-            h = self.norm2(h + self.condition(condition)[:, :, None, None])
+            h = self.norm2(h + given)
         return self.skip(x) + self.conv2(F.silu(h))
 
 
@@ -126,6 +127,7 @@ class SourceNet(UNet):
     """The old base model: two levels without attention; it predicts eps in patch latents."""
 
     channels, prediction, coder, size = latents.PatchLatents.channels, "eps", "patches", 64
+    scheduler = "karras"
 
     def __init__(self):
         super().__init__((80, 128), 128, film=False)
@@ -141,6 +143,7 @@ class TargetNet(UNet):
     """The new base model: three levels, attention on the lower two; it predicts v in the source's latents."""
 
     channels, prediction, coder, size = latents.PatchLatents.channels, "v", "patches", 64
+    scheduler = "karras"
 
     def __init__(self):
         super().__init__((64, 112, 120), 160, film=True, attention=(1, 2))
@@ -150,6 +153,7 @@ class FlowNet(UNet):
     """The newest base model: four levels; it predicts the flow's velocity in the autoencoder's latents, 128x128."""
 
     channels, prediction, coder, size = latents.AutoEncoder.channels, "flow", "autoencoder", 128
+    scheduler = "simple"
 
     def __init__(self):
         super().__init__((40, 72, 104, 120), 160, film=True, attention=(2, 3))

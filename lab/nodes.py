@@ -21,7 +21,7 @@ KINDS = {
 }
 CATEGORY = "delta sampling lab"
 ADAPTERS = [f"{base}_{style}" for base in world.BASES for style in world.STYLES]
-CONTROLS = ["source_control", "target_control"]
+CONTROLS = [f"{base}_control" for base in world.CONTROLLED]
 MODELS = [*world.BASES, *ADAPTERS, *CONTROLS]
 
 
@@ -155,7 +155,7 @@ class LabPrompt(io.ComfyNode):
 
     @classmethod
     def execute(cls, names, copies):
-        labels = [world.NAMES.index(name.strip()) if name.strip() else -1 for name in names.split(",")]
+        labels = world.labels(name.strip() for name in names.split(","))
         return io.NodeOutput([[networks.one_hot(torch.tensor(labels).repeat_interleave(copies)), {}]])
 
 

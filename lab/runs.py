@@ -10,16 +10,12 @@ from torch import Tensor
 from harness import nodes
 from harness.nodes import run_node, shown
 
-from . import drawings, networks, world
-
-STEPS, CFG = 20, 2.5
-SCHEDULERS = {"eps": "karras", "v": "karras", "flow": "simple"}
+from . import drawings, latents, networks, world
 
 
 def conditioning(names: Sequence[str], wanted: Tensor | None = None) -> list:
     """Return the conditioning of names ("": the empty prompt), with maps of silhouettes [B, 1, h, w] for a control."""
-    labels = torch.tensor([world.NAMES.index(name) if name else -1 for name in names])
-    context = networks.one_hot(labels)
+    context = networks.one_hot(torch.tensor(world.labels(names)))
     return [[context if wanted is None else networks.with_map(context, wanted), {}]]
 
 
@@ -28,6 +24,7 @@ def option(name: str, **settings) -> Callable:
     return partial(nodes.option, name, **settings)
 
 
+@cache
 def vae(name: str):
     """Return the VAE of a base model."""
     return run_node("LabVAE", name=networks.NETS[name].coder)
@@ -43,12 +40,17 @@ def encoded(name: str, images: Tensor) -> Tensor:
     return run_node("VAEEncode", vae=vae(name), pixels=images.movedim(1, -1) / 2 + 0.5)["samples"]
 
 
+def drawn(names: Sequence[str], seed: int) -> Tensor:
+    """Return drawings [n, 3, 64, 64] of names from the targets' sets: what a control has to follow."""
+    images = drawings.Drawings(drawings.load(), world.TARGET_SETS, range(len(world.NAMES)), 64)
+    return images.draw(len(names), torch.Generator().manual_seed(seed), torch.tensor(world.labels(names)))[0]
+
+
 @dataclass(eq=False)
 class Runs:
     """Runs on the lab's models. `rows` counts the samples that all models of the last run evaluated."""
 
     rows: int = 0
-    wanted: Tensor | None = None
     made: dict = field(default_factory=dict)
 
     def model(self, name: str):
@@ -61,16 +63,15 @@ class Runs:
             self.made[name] = shown(run_node("LabModel", name=name), count)
         return self.made[name]
 
-    def pair(self, names, adapted: str, source="source", cfg=CFG, strength=1.0, wanted=None, said=None):
-        """Return the DELTA of two models. `said` are other names for both; `wanted` are maps for the adapted one."""
-        names = names if said is None else said
+    def pair(self, names, adapted: str, source="source", cfg=world.CFG, strength=1.0, wanted=None, said=None):
+        """Return the DELTA of two models. The adapted one may have maps, `wanted`, and other names, `said`."""
         none = [""] * len(names)
         roles = {
             "source_model": self.model(source),
             "source_positive": conditioning(names),
             "source_negative": conditioning(none),
             "adapted_model": self.model(adapted),
-            "adapted_positive": conditioning(names, wanted),
+            "adapted_positive": conditioning(said or names, wanted),
             "adapted_negative": conditioning(none, wanted),
         }
         return run_node("DeltaPair", **roles, cfg=cfg, strength=strength)
@@ -83,26 +84,24 @@ class Runs:
         deltas=(),
         start=None,
         denoise=1.0,
-        steps=STEPS,
+        steps=world.STEPS,
         wanted=None,
-        sampler="euler",
-        cfg=CFG,
         model=None,
     ) -> Tensor:
         """Return the images [n, 3, H, W] in -1..1 that a KSampler makes, of noise or of images to begin with."""
         base = next(base for base in reversed(world.BASES) if name.startswith(base))
         net = networks.NETS[base]
-        edge = net.size // 4
+        edge = net.size // latents.FACTOR
         latent = torch.zeros(len(names), net.channels, edge, edge) if start is None else encoded(base, start)
         model = model or self.model(name)
         for delta in deltas:
             model = run_node("DeltaModel", model=model, delta=delta)
         none = [""] * len(names)
         prompts = {"positive": conditioning(names, wanted), "negative": conditioning(none, wanted)}
-        how = {"seed": seed, "steps": steps, "cfg": cfg, "sampler_name": sampler, "denoise": denoise}
+        how = {"seed": seed, "steps": steps, "cfg": world.CFG, "sampler_name": "euler", "denoise": denoise}
         self.rows = 0
         out = run_node(
-            "KSampler", model=model, **prompts, **how, scheduler=SCHEDULERS[net.prediction],
+            "KSampler", model=model, **prompts, **how, scheduler=net.scheduler,
             latent_image={"samples": latent},
         )  # fmt: skip
         self.rows = round(self.rows / len(names))

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from harness.host import REPOSITORY
 from harness.nodes import run_node
 
-from . import drawings, networks, world
-from .runs import Runs, bridges, conditioning, decoded, encoded, option
+from . import networks, world
+from .runs import Runs, bridges, conditioning, decoded, drawn, encoded, option
 
 FOLDER = REPOSITORY / "example_workflows"
 SIDE, WORDS, QUALITY = 384, 72, 65  # the words are below: the browser puts a badge over the top
@@ -62,28 +62,17 @@ def strengths(lab: Runs) -> Panels:
 
 
 def control(lab: Runs) -> Panels:
-    images = drawings.Drawings(drawings.load(), world.TARGET_SETS, range(len(world.NAMES)), 64)
-    labels = torch.tensor([world.NAMES.index(name) for name in NAMES])
-    drawn = images.draw(len(NAMES), torch.Generator().manual_seed(3), labels)[0]
-    delta = pair(lab, "source_control", wanted=networks.control_maps(drawn))
-    shown = {"to follow": networks.silhouette(drawn).expand(-1, 3, -1, -1) * 2 - 1}
+    images = drawn(NAMES, seed=3)
+    delta = pair(lab, "source_control", wanted=networks.control_maps(images))
+    shown = {"to follow": networks.silhouette(images).expand(-1, 3, -1, -1) * 2 - 1}
     return shown | {WITHOUT: run(lab, seed=5), WITH: run(lab, "target", delta, seed=5)}
-
-
-def words(lab: Runs, first: list[str], second: list[str], strength: float = 1.0):
-    """Return the delta of the source prompted with two lists of names."""
-    none = conditioning([""] * len(first))
-    roles = {f"{role}_model": lab.model("source") for role in ("source", "adapted")}
-    roles |= {f"{role}_negative": none for role in ("source", "adapted")}
-    prompts = {"source_positive": conditioning(first), "adapted_positive": conditioning(second)}
-    return run_node("DeltaPair", **roles, **prompts, cfg=2.5, strength=strength)
 
 
 def by_words(first: str, second: str, *strengths: float) -> Callable[[Runs], Panels]:
     def panels(lab: Runs) -> Panels:
-        said, wanted = [first] * len(NAMES), [second] * len(NAMES)
-        made = {k: run(lab, "target", words(lab, said, wanted, k), names=said, seed=3) for k in strengths}
-        return {f"{k:g}": images for k, images in made.items()}
+        names, said = [first] * len(NAMES), [second] * len(NAMES)
+        deltas = {k: lab.pair(names, "source", strength=k, said=said) for k in strengths}
+        return {f"{k:g}": run(lab, "target", delta, names=names, seed=3) for k, delta in deltas.items()}
 
     return panels
 
@@ -99,7 +88,7 @@ def cost(lab: Runs) -> Panels:
     panels = {}
     for name, change in {"every step": lambda delta: delta, "Delta Fast": option("DeltaFast")}.items():
         images = run(lab, "target", change(pair(lab, OUTLINE)))
-        panels[f"{name}: {lab.rows / 40:.1f}"] = images
+        panels[f"{name}: {lab.rows / (2 * world.STEPS):.1f}"] = images
     return panels
 
 
@@ -116,7 +105,7 @@ def spaces(lab: Runs) -> Panels:
 
 def autoguided(lab: Runs) -> Panels:
     roles = {"weak_model": lab.model("source"), "positive": conditioning(NAMES)}
-    weak = run_node("DeltaAutoguidance", **roles, negative=conditioning([""] * len(NAMES)), cfg=2.5, strength=0.5)
+    weak = run_node("DeltaAutoguidance", **roles, negative=conditioning([""] * len(NAMES)), cfg=world.CFG, strength=0.5)
     return {WITHOUT: run(lab, seed=4), "autoguided": run(lab, "target", weak, seed=4)}
 
 

@@ -1,7 +1,7 @@
 """Trains the lab's networks: python -m lab.train [NAME ...]
 
-In this order: coders, judge, bases, and what is fine-tuned from these. On a GPU the first three bases and the judge
-may be trained side by side, one process each. It prints how long each took. Weights land in lab/weights.
+In this order: coders, judge, bases, and what is fine-tuned from these. On a GPU the bases and the judge may be trained
+side by side, one process each. It prints how long each took. Weights land in lab/weights.
 """
 
 import functools
@@ -64,13 +64,8 @@ def recorded(step: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-@functools.cache
-def drawn() -> Tensor:
-    return drawings.load()
-
-
 def images_of(sets, names, size: int) -> drawings.Drawings:
-    return drawings.Drawings(drawn(), sets, [world.NAMES.index(name) for name in names], size, DEVICE)
+    return drawings.Drawings(drawings.load(), sets, world.labels(names), size, DEVICE)
 
 
 def train_patches(seed: int) -> None:
@@ -92,9 +87,9 @@ def train_autoencoder(seed: int) -> None:
 def train_judge(seed: int) -> None:
     """Train on all sets but the one held back; a quarter of the images are of names that are none of the lab's."""
     sets = [name for name in world.SETS if name != world.HELD_BACK]
-    count = drawn().shape[1]
-    known = drawings.Drawings(drawn(), sets, range(judge.NONE), 64, DEVICE)
-    others = drawings.Drawings(drawn(), sets, range(judge.NONE, count), 64, DEVICE)
+    drawn = drawings.load()
+    known = drawings.Drawings(drawn, sets, range(judge.NONE), 64, DEVICE)
+    others = drawings.Drawings(drawn, sets, range(judge.NONE, drawn.shape[1]), 64, DEVICE)
     looks = torch.zeros(len(sets), dtype=torch.long, device=DEVICE)
     for number, style in enumerate(world.STYLES.values(), start=1):
         looks[sets.index(style)] = number
@@ -129,26 +124,25 @@ def denoising(net: networks.UNet, images: drawings.Drawings, batch: int, dropped
         names = torch.where(torch.rand(batch, device=DEVICE) < dropped, torch.full_like(names, -1), names)
         even = (torch.arange(batch, device=DEVICE) + torch.rand(batch, device=DEVICE)) / batch
         flow = net.prediction == "flow"
-        t = (low + (1 - low) * even) * 1000 if flow else even * (diffusion.STEPS - 1)
+        t = (low + (1 - low) * even) * diffusion.STEPS if flow else even * (diffusion.STEPS - 1)
         context = networks.one_hot(names)
         if control:
             context = networks.with_map(context, networks.control_maps(pictures))
-        levels = t / 1000 if flow else diffusion.sigma_of_t(t)
-        return diffusion.training_loss(net, clean, context, t, torch.randn_like(clean), levels)
+        return diffusion.training_loss(net, clean, context, t, torch.randn_like(clean))
 
     return loss
 
 
 def train_base(name: str, seed: int) -> None:
     data, net = world.BASES[name], networks.NETS[name]().to(DEVICE)
-    optimise(net, denoising(net, images_of(data.sets, data.names, data.size), 64, DROPPED), STEPS["base"], 1.2e-3)
+    optimise(net, denoising(net, images_of(data.sets, data.names, net.size), 64, DROPPED), STEPS["base"], 1.2e-3)
     storage.save(name, net.state_dict(), steps=STEPS["base"], batch=64, seed=seed, sets=data.sets)
 
 
 def train_style(base: str, style: str, rank: int, seed: int) -> None:
     """Train a LoRA of a base on one style's drawings of the names TRAINED: the adapter, and the targets' oracles."""
     net = lora.add(storage.base(base).to(DEVICE), rank)
-    images = images_of((world.STYLES[style],), world.TRAINED, world.BASES[base].size)
+    images = images_of((world.STYLES[style],), world.TRAINED, net.size)
     optimise(net, denoising(net, images, LORA_BATCH[base], DROPPED), STEPS["lora"], 2e-3)
     facts = {"rank": rank, "steps": STEPS["lora"], "batch": LORA_BATCH[base], "seed": seed, "set": world.STYLES[style]}
     storage.save(f"{base}_{style}", lora.parts(net), **facts)
@@ -159,7 +153,7 @@ def train_control(base: str, seed: int) -> None:
     net, data = storage.base(base).to(DEVICE), world.BASES[base]
     net.control = networks.control_for(net).to(DEVICE)
     net.control.requires_grad_(True)
-    loss = denoising(net, images_of(data.sets, data.names, data.size), 64, DROPPED, control=True)
+    loss = denoising(net, images_of(data.sets, data.names, net.size), 64, DROPPED, control=True)
     optimise(net, loss, STEPS["control"], 2e-3)
     storage.save(f"{base}_control", net.control.state_dict(), steps=STEPS["control"], batch=64, seed=seed)
 
@@ -177,7 +171,7 @@ RECIPES: dict[str, Callable[[int], None]] = {
         for base, rank in RANKS.items()
         for style in world.STYLES
     },
-    **{f"{base}_control": functools.partial(train_control, base) for base in ("source", "target")},
+    **{f"{base}_control": functools.partial(train_control, base) for base in world.CONTROLLED},
 }
 
 

@@ -1,5 +1,6 @@
 """What the lab's models are about: names, the sets of drawings that show them, and which model has seen what."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Names that the source knows and the adapters were trained on; known to the source alone; known to the targets alone.
@@ -19,6 +20,9 @@ UNKNOWN = (
 NAMES = TRAINED + KNOWN + UNKNOWN
 GROUPS = {"trained": TRAINED, "known": KNOWN, "unknown": UNKNOWN}
 
+# How the models are sampled.
+STEPS, CFG = 20, 2.5
+
 # Iconify's packages of the sets, in the versions that were drawn from.
 SETS = {
     "noto-v1": "1.2.5", "noto": "1.2.9", "emojione": "1.2.3", "fluent-emoji": "1.2.7", "fluent-emoji-flat": "1.2.6",
@@ -34,15 +38,21 @@ HELD_BACK = "fluent-emoji-flat"
 
 @dataclass(frozen=True)
 class Base:
-    """A base model's data: the names and sets that it was trained on, and the size of its images in pixels."""
+    """A base model's data: the names and sets that it was trained on."""
 
     names: tuple[str, ...]
     sets: tuple[str, ...]
-    size: int
 
 
 BASES = {
-    "source": Base(TRAINED + KNOWN, SOURCE_SETS, 64),
-    "target": Base(NAMES, TARGET_SETS, 64),
-    "flow_target": Base(NAMES, TARGET_SETS, 128),
+    "source": Base(TRAINED + KNOWN, SOURCE_SETS),
+    "target": Base(NAMES, TARGET_SETS),
+    "flow_target": Base(NAMES, TARGET_SETS),
 }
+# The bases that have a control by silhouettes.
+CONTROLLED = ("source", "target")
+
+
+def labels(names: Iterable[str]) -> list[int]:
+    """Return the numbers of names; that of an empty name, the empty prompt, is -1."""
+    return [NAMES.index(name) if name else -1 for name in names]

@@ -48,8 +48,8 @@ def test_patches_come_back_but_for_the_components_that_are_left_out(drawn):
 def test_a_name_that_was_never_trained_is_the_empty_prompt():
     net = storage.base("source")
     x, t = torch.randn(2, net.channels, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([300.0, 700])
-    labels = (world.NAMES.index("airplane"), world.NAMES.index("candy"), -1)
-    known, unknown, none = (networks.one_hot(torch.tensor([label] * 2)) for label in labels)
+    labels = (world.labels([name] * 2) for name in ("airplane", "candy", ""))
+    known, unknown, none = (networks.one_hot(torch.tensor(both)) for both in labels)
     assert torch.equal(net(x, t, unknown), net(x, t, none)) and not torch.equal(net(x, t, known), net(x, t, none))
 
 
