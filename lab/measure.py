@@ -61,6 +61,8 @@ def methods(runs: Runs, target: str, style: str) -> Iterator[tuple[str, str, Met
 
         return sample
 
+    yield "drawings", "", lambda names, seed: drawn(names, seed, (world.STYLES[style],))
+    yield "source", "", alone("source")
     yield "target", "", alone(target)
     yield "oracle", "", alone(oracle)
     yield "adapted", "", alone(adapted)
@@ -136,7 +138,7 @@ def records(runs: Runs, target: str, style: str, chosen: list[str], settings: li
         if (chosen and method not in chosen) or (settings and setting and setting not in settings):
             continue
         for seed in SEEDS:
-            start = time.time()
+            start, runs.rows = time.time(), 0
             images = sample(names, seed)
             read_names, read_styles = judge.read(network, images.to(DEVICE))
             if style == "control":

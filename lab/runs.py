@@ -40,9 +40,9 @@ def encoded(name: str, images: Tensor) -> Tensor:
     return run_node("VAEEncode", vae=vae(name), pixels=images.movedim(1, -1) / 2 + 0.5)["samples"]
 
 
-def drawn(names: Sequence[str], seed: int) -> Tensor:
-    """Return drawings [n, 3, 64, 64] of names from the targets' sets: what a control has to follow."""
-    images = drawings.Drawings(drawings.load(), world.TARGET_SETS, range(len(world.NAMES)), 64)
+def drawn(names: Sequence[str], seed: int, sets: Sequence[str] = world.TARGET_SETS) -> Tensor:
+    """Return drawings [n, 3, 64, 64] of names from some sets; a control follows those of the targets' sets."""
+    images = drawings.Drawings(drawings.load(), sets, range(len(world.NAMES)), 64)
     return images.draw(len(names), torch.Generator().manual_seed(seed), torch.tensor(world.labels(names)))[0]
 
 
